@@ -1,0 +1,1 @@
+//! diesel-async drivers for tenantry.

@@ -1,0 +1,1 @@
+//! sqlx drivers for tenantry.

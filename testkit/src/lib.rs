@@ -1,0 +1,1 @@
+//! Fakes and suites for code that uses tenantry.
