@@ -1,2 +1,35 @@
-//! One command per chore.
-fn main() {}
+//! One command per chore, with cargo alone: `cargo xtask quick | test | demo`. Each chore is a file of this folder;
+//! what `quick` and `test` run is the table in `test.rs`.
+#![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod demo;
+
+mod needs;
+mod run;
+mod tally;
+mod test;
+mod workspace;
+
+/// The chores of this workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+enum Chore {
+    /// What to run after each change: format, clippy and tests of the core and the testkit
+    Quick(run::Loudness),
+    /// Everything that must pass
+    Test(test::Args),
+    /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
+    Demo(demo::Args),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Chore::parse() {
+        Chore::Quick(loudness) => test::quick(&loudness),
+        Chore::Test(args) => test::test(&args),
+        Chore::Demo(args) => demo::demo(&args),
+    }
+}

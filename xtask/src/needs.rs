@@ -1,0 +1,114 @@
+//! What the steps need besides cargo and a C compiler: found, or installed where that can be done, or named in one line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::run::{Loudness, must, program, works};
+
+/// A program from outside that some tests start.
+pub(crate) struct Server {
+    /// The word for `--without`; the tests that start it stand in test targets with this word in their name.
+    pub(crate) name: &'static str,
+    /// One of its programs, by which it is found.
+    program: &'static str,
+    /// Folders that are rarely in PATH; `*` stands for one name.
+    folders: &'static [&'static str],
+    /// Debian's package.
+    package: &'static str,
+}
+
+/// Every server that a test starts. A new one is a new line.
+pub(crate) const SERVERS: &[Server] = &[Server {
+    name: "postgres",
+    program: "initdb",
+    folders: &["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin"],
+    package: "postgresql",
+}];
+
+impl Server {
+    /// The program's path, if it is on this machine.
+    pub(crate) fn find(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let in_path = std::env::split_paths(&path);
+        let elsewhere = self.folders.iter().flat_map(|pattern| matching(pattern));
+        in_path.chain(elsewhere).map(|folder| folder.join(self.program)).find(|program| program.is_file())
+    }
+
+    /// Finds it or installs it.
+    ///
+    /// # Errors
+    /// One line that says what is missing and what to do.
+    pub(crate) fn ensure(&self, loudness: Loudness) -> Result<()> {
+        if self.find().is_some() {
+            return Ok(());
+        }
+        if let Some(apt_get) = apt_get() {
+            must(&mut program("env", &format!("{apt_get} update")), loudness)?;
+            must(&mut program("env", &format!("{apt_get} install -y {}", self.package)), loudness)?;
+        }
+        if self.find().is_none() {
+            let Self { name, program, package, .. } = self;
+            bail!(
+                "{name} is missing (no `{program}`): install Debian's `{package}` or its like, or say --without {name}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How to call apt-get without being asked for a password, if at all.
+fn apt_get() -> Option<&'static str> {
+    if !Path::new("/etc/debian_version").exists() {
+        None
+    } else if must(&mut program("id", "-u"), Loudness { verbose: false }).is_ok_and(|id| id.trim() == "0") {
+        Some("DEBIAN_FRONTEND=noninteractive apt-get")
+    } else if works("sudo", "-n true") {
+        Some("sudo -n DEBIAN_FRONTEND=noninteractive apt-get")
+    } else {
+        None
+    }
+}
+
+/// The folders that a pattern means.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/")];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        found = match part.split_once('*') {
+            None => found.into_iter().map(|folder| folder.join(part)).collect(),
+            Some((start, end)) => found.iter().flat_map(|folder| children(folder, start, end)).collect(),
+        };
+    }
+    found
+}
+
+fn children(folder: &Path, start: &str, end: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = |name: &str| name.starts_with(start) && name.ends_with(end);
+    entries.filter(|entry| named(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+}
+
+/// The parts of the toolchain that rustup's smallest profile leaves out.
+///
+/// # Errors
+/// One line that names what is missing where there is no rustup to bring it.
+pub(crate) fn ensure_component(name: &str, subcommand: &str, loudness: Loudness) -> Result<()> {
+    if works("cargo", &format!("{subcommand} --version")) {
+        return Ok(());
+    }
+    if !works("rustup", "--version") {
+        bail!("`cargo {subcommand}` is missing: install your toolchain's {name}");
+    }
+    must(&mut program("rustup", &format!("component add {name}")), loudness).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_name() {
+        let folder = format!("{}/*/main.rs", env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(matching(&folder), [Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")]);
+    }
+}

@@ -1,0 +1,195 @@
+//! `cargo xtask test` and `cargo xtask quick`: the tables of steps, and what runs them. A new check is a new line in
+//! `STEPS` and a function beside the others; a new server is a line in `needs.rs`.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::builder::PossibleValuesParser;
+
+use crate::demo;
+use crate::needs::{self, SERVERS};
+use crate::run::{Loudness, cargo, must, works};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+
+/// One thing that must pass.
+struct Step {
+    name: &'static str,
+    /// Only with `--all`.
+    long: bool,
+    run: fn(&Args) -> Result<Tally>,
+}
+
+/// In the order in which they run: what fails soonest first.
+const STEPS: &[Step] = &[
+    Step { name: "fmt", long: false, run: |args| plain("fmt --all --check", args) },
+    Step { name: "clippy", long: false, run: |args| plain(CLIPPY, args) },
+    Step { name: "features", long: false, run: features },
+    Step { name: "tests", long: false, run: tests },
+    Step { name: "doctests", long: false, run: |args| counted("test --workspace --all-features --doc", args) },
+    Step { name: "docs", long: false, run: docs },
+    Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
+    Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
+];
+
+/// What a contributor runs after each change: under a minute when warm.
+const QUICK: &[Step] = &[
+    Step { name: "fmt", long: false, run: |args| plain("fmt --all --check", args) },
+    Step { name: "clippy", long: false, run: |args| plain(QUICK_CLIPPY, args) },
+    Step {
+        name: "tests",
+        long: false,
+        run: |args| run_tests("--package tenantry-core --package tenantry-testkit", args),
+    },
+];
+
+const CLIPPY: &str = "clippy --workspace --all-targets --all-features -- -D warnings";
+const QUICK_CLIPPY: &str = "clippy --package tenantry-core --package tenantry-testkit --all-targets -- -D warnings";
+
+/// What to run, and how loudly.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leaves out a step or a server, and says so in the last line; may be given more than once
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = PossibleValuesParser::new(names()))]
+    without: Vec<String>,
+    /// Runs the long steps as well
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    loudness: Loudness,
+}
+
+/// What can be left out.
+fn names() -> impl Iterator<Item = &'static str> {
+    SERVERS.iter().map(|server| server.name).chain(STEPS.iter().map(|step| step.name))
+}
+
+impl Args {
+    fn without(&self, name: &str) -> bool {
+        self.without.iter().any(|left_out| left_out == name)
+    }
+}
+
+/// Runs everything that must pass.
+pub(crate) fn test(args: &Args) -> Result<ExitCode> {
+    for server in SERVERS.iter().filter(|server| !args.without(server.name)) {
+        server.ensure(args.loudness)?;
+    }
+    let wanted = |step: &&Step| (args.all || !step.long) && !args.without(step.name);
+    run(STEPS.iter().filter(wanted), args)
+}
+
+/// Runs what follows each change.
+pub(crate) fn quick(loudness: &Loudness) -> Result<ExitCode> {
+    let args = Args { without: Vec::new(), all: false, loudness: *loudness };
+    run(QUICK.iter(), &args)
+}
+
+/// Runs the steps to the last one, whatever fails, so that one run names everything that is wrong.
+fn run<'a>(steps: impl Iterator<Item = &'a Step>, args: &Args) -> Result<ExitCode> {
+    needs::ensure_component("rustfmt", "fmt", args.loudness)?;
+    needs::ensure_component("clippy", "clippy", args.loudness)?;
+    let start = now();
+    let mut tally = Tally::default();
+    let mut failed = Vec::new();
+    for step in steps {
+        match timed(step, args) {
+            Ok(counted) => tally += counted,
+            Err(error) => {
+                println!("{error:#}\n");
+                failed.push(step.name);
+            }
+        }
+    }
+    println!("\ntests: {tally}");
+    let verdict = if failed.is_empty() { "passed".to_owned() } else { format!("FAILED: {}", failed.join(", ")) };
+    let left_out =
+        if args.without.is_empty() { String::new() } else { format!(", without {}", args.without.join(", ")) };
+    println!("{verdict} in {}{left_out}", time(start.elapsed()));
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One step and its line.
+fn timed(step: &Step, args: &Args) -> Result<Tally> {
+    let start = now();
+    if args.loudness.verbose {
+        println!("\n=== {}", step.name);
+    } else if std::io::stdout().is_terminal() {
+        print!("..      {}\r", step.name);
+        std::io::stdout().flush()?;
+    }
+    let result = (step.run)(args);
+    let mark = if result.is_ok() { "ok" } else { "FAILED" };
+    let counted = result.as_ref().ok().filter(|tally| !tally.is_empty()).map(|tally| format!("  {tally}"));
+    println!("{mark:8}{:10}{:>12}{}", step.name, time(start.elapsed()), counted.unwrap_or_default());
+    result
+}
+
+fn time(taken: Duration) -> String {
+    let seconds = taken.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", taken.as_secs_f32())
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time of a step is for the reader only; nothing is decided by it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A cargo command that only has to end well.
+fn plain(arguments: &str, args: &Args) -> Result<Tally> {
+    must(&mut cargo(arguments), args.loudness)?;
+    Ok(Tally::default())
+}
+
+/// A cargo command that runs tests.
+fn counted(arguments: &str, args: &Args) -> Result<Tally> {
+    must(&mut cargo(arguments), args.loudness).map(|said| Tally::read(&said))
+}
+
+/// Features only add: each alone compiles, and none, and all.
+fn features(args: &Args) -> Result<Tally> {
+    let workspace = Workspace::ask()?;
+    let check = "check --package tenantry --lib --no-default-features";
+    for feature in workspace.features() {
+        plain(&format!("{check} --features {feature}"), args)?;
+    }
+    plain(check, args)?;
+    plain("check --package tenantry --lib --all-features", args)
+}
+
+/// All tests but the doctests. A server's tests are the test targets with its name in theirs.
+fn tests(args: &Args) -> Result<Tally> {
+    run_tests("--workspace --all-features", args)
+}
+
+fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
+    let servers = SERVERS.iter().map(|server| server.name);
+    let left_out: Vec<&str> = servers.filter(|name| args.without(name)).collect();
+    let tally = if works("cargo", "nextest --version") {
+        let filter = if left_out.is_empty() { String::new() } else { format!("-E !binary(/{}/)", left_out.join("|")) };
+        counted(&format!("nextest run {packages} {filter}"), args)?
+    } else if left_out.is_empty() {
+        counted(&format!("test {packages} --lib --bins --tests"), args)?
+    } else {
+        let workspace = Workspace::ask()?;
+        let targets = workspace.test_targets();
+        let kept = targets.iter().filter(|target| !left_out.iter().any(|name| target.contains(name)));
+        let kept: String = kept.map(|target| format!(" --test {target}")).collect();
+        counted(&format!("test {packages} --lib --bins{kept}"), args)?
+    };
+    ensure!(!tally.is_empty(), "not one test ran");
+    Ok(tally)
+}
+
+/// The documentation, where a broken link is an error.
+fn docs(args: &Args) -> Result<Tally> {
+    let mut doc = cargo("doc --workspace --all-features --no-deps");
+    must(doc.env("RUSTDOCFLAGS", "-D warnings"), args.loudness)?;
+    Ok(Tally::default())
+}
