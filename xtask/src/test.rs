@@ -169,20 +169,17 @@ fn tests(args: &Args) -> Result<Tally> {
 }
 
 fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
-    let servers = SERVERS.iter().map(|server| server.name);
-    let left_out: Vec<&str> = servers.filter(|name| args.without(name)).collect();
-    let tally = if works("cargo", "nextest --version") {
-        let filter = if left_out.is_empty() { String::new() } else { format!("-E !binary(/{}/)", left_out.join("|")) };
-        counted(&format!("nextest run {packages} {filter}"), args)?
-    } else if left_out.is_empty() {
-        counted(&format!("test {packages} --lib --bins --tests"), args)?
+    let left_out: Vec<&str> = SERVERS.iter().map(|server| server.name).filter(|name| args.without(name)).collect();
+    let targets = if left_out.is_empty() {
+        "--tests".to_owned()
     } else {
         let workspace = Workspace::ask()?;
         let targets = workspace.test_targets();
-        let kept = targets.iter().filter(|target| !left_out.iter().any(|name| target.contains(name)));
-        let kept: String = kept.map(|target| format!(" --test {target}")).collect();
-        counted(&format!("test {packages} --lib --bins{kept}"), args)?
+        let kept = targets.iter().filter(|target| !left_out.iter().any(|server| target.contains(server)));
+        kept.fold("--lib --bins".to_owned(), |kept, target| kept + " --test " + target)
     };
+    let runner = if works("cargo", "nextest --version") { "nextest run" } else { "test" };
+    let tally = counted(&format!("{runner} {packages} {targets}"), args)?;
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
 }
