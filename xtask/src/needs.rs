@@ -70,7 +70,7 @@ fn apt_get() -> Option<&'static str> {
     }
 }
 
-/// The folders that a pattern means.
+/// The paths that a pattern means; those after its last star may not exist.
 fn matching(pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("/")];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_one_name() {
-        let folder = format!("{}/*/main.rs", env!("CARGO_MANIFEST_DIR"));
+        let folder = format!("{}/s*c/main.rs", env!("CARGO_MANIFEST_DIR"));
         assert_eq!(matching(&folder), [Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")]);
     }
 }
