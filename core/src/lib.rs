@@ -1,7 +1,17 @@
 //! The ledger, the driver trait and the pools of tenantry.
 
+mod config;
+mod error;
 mod factory;
+#[doc(hidden)]
+pub mod ledger;
+mod stats;
 mod tenant;
 
+pub use config::TenantLimits;
+#[doc(hidden)]
+pub use config::Settings;
+pub use error::{AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, TryAcquireError};
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
+pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

@@ -1,0 +1,487 @@
+//! The ledger: the one place that counts connections and decides who gets one. Start here.
+//!
+//! It is a pure state machine. It knows no clock (`now` is an argument, a time since the manager's start), no lock, no
+//! driver, no task and no random numbers; a connection is a `C` and a driver's error an `E` that it only keeps. Whoever
+//! drives it (`pools.rs` does, under one mutex) calls a command, takes the [actions](Ledger::take_actions) that the
+//! command left, and carries them out *after* the lock is released.
+//!
+//! Four kinds of methods, as in quinn-proto:
+//! * commands of callers: [`acquire`](Ledger::acquire), [`try_acquire`](Ledger::try_acquire), [`poll`](Ledger::poll),
+//!   [`cancel`](Ledger::cancel), [`give_up`](Ledger::give_up), [`release`](Ledger::release), and those of operators:
+//!   [`drain`](Ledger::drain), [`resume`](Ledger::resume), [`evict`](Ledger::evict), [`close`](Ledger::close);
+//! * answers to actions: [`opened`](Ledger::opened), [`open_failed`](Ledger::open_failed),
+//!   [`recycled`](Ledger::recycled), [`recycle_failed`](Ledger::recycle_failed), [`closed`](Ledger::closed);
+//! * the passing of time: [`tick`](Ledger::tick);
+//! * getters, and [`check`](Ledger::check), which recounts everything.
+//!
+//! Its parts: `budget.rs` counts permits and keeps the lists of idle connections (the permit's life is drawn there, at
+//! `State`), `queue.rs` keeps the waiters, `serve.rs` decides where freed capacity goes, `failure.rs` remembers failed
+//! connects, `tenants.rs` is the table of who is known, `refusal.rs` makes the "no", `check.rs` numbers the invariants.
+
+mod budget;
+mod check;
+
+mod failure;
+mod lifecycle;
+mod lru;
+mod queue;
+mod refusal;
+mod serve;
+mod slots;
+mod tenants;
+mod tick;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
+
+use self::budget::{InTotal, Permit, Scope, State};
+use self::failure::Due;
+use self::lru::List;
+use self::queue::Waiter;
+use self::slots::{Key, Slots};
+use self::tenants::{InQuiet, Mode, Server, Tenant};
+use self::watch::Watcher;
+use crate::config::Settings;
+use crate::error::Holder;
+use crate::stats::Counters;
+use crate::{Health, TenantId};
+
+pub use self::failure::Failure;
+pub use self::queue::{Ask, Polled};
+pub use self::refusal::{Refusal, Shortage};
+pub use self::tick::LongLease;
+pub use self::watch::Watched;
+
+/// Time since the manager's start.
+pub type Time = Duration;
+
+/// Tags of [`Key`].
+#[derive(Debug)]
+pub enum OfPermit {}
+/// Tags of [`Key`].
+#[derive(Debug)]
+pub enum OfWaiter {}
+/// Tags of [`Key`].
+#[derive(Debug)]
+pub enum OfTenant {}
+
+/// Names one permit.
+pub type PermitKey = Key<OfPermit>;
+/// Names one waiter.
+pub type WaiterKey = Key<OfWaiter>;
+/// Names one tenant.
+pub(crate) type TenantKey = Key<OfTenant>;
+
+/// A connection that is handed out, with its permit.
+#[derive(Debug)]
+#[must_use]
+pub struct Held<C> {
+    /// The permit, in use.
+    pub permit: PermitKey,
+    /// The connection.
+    pub connection: C,
+}
+
+/// The answer to an acquire.
+#[derive(Debug)]
+#[must_use]
+pub enum Decision<C, E> {
+    /// An idle connection.
+    Take(Held<C>),
+    /// Nothing at once. [`Ledger::poll`] says what came of it.
+    Wait(WaiterKey),
+    /// No.
+    Refuse(Refusal<E>),
+    /// The tenant is not known: [`Ledger::admit`] it and ask again.
+    Unknown,
+}
+
+/// The answer to a `try_acquire`.
+#[derive(Debug)]
+#[must_use]
+pub enum TryDecision<C> {
+    /// An idle connection.
+    Take(Held<C>),
+    /// None that could be handed out at once.
+    NotIdle,
+    /// The tenant is being drained.
+    Draining,
+    /// The tenant was removed.
+    Removed,
+    /// The manager is closed.
+    Closed,
+}
+
+/// What is to be done outside the lock.
+#[derive(Debug)]
+#[must_use]
+pub enum Action<C, E> {
+    /// Connect, then answer [`Ledger::opened`] or [`Ledger::open_failed`].
+    Open {
+        /// The permit for it, opening.
+        permit: PermitKey,
+        /// Whose database.
+        tenant: TenantId,
+    },
+    /// Recycle, then answer [`Ledger::recycled`] or [`Ledger::recycle_failed`].
+    Recycle {
+        /// Its permit, in use.
+        permit: PermitKey,
+        /// What to recycle.
+        connection: C,
+    },
+    /// Close, then answer [`Ledger::closed`].
+    Close {
+        /// Its permit, closing.
+        permit: PermitKey,
+        /// What to close.
+        connection: C,
+    },
+    /// Wake a waiter or a watcher: it has an answer.
+    Wake(Waker),
+    /// Drop it; its `Drop` may be anybody's code.
+    DropWaker(Waker),
+    /// Drop it; its `Drop` may be anybody's code.
+    DropError(Arc<E>),
+}
+
+/// The actions of one command; up to two of them need no allocation.
+pub type Actions<C, E> = SmallVec<[Action<C, E>; 2]>;
+
+/// The state of everything that is counted. See the module's documentation.
+pub struct Ledger<C, E> {
+    settings: Settings,
+    permits: Slots<OfPermit, Permit<C>>,
+    tenants: Slots<OfTenant, Tenant<E>>,
+    by_name: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    servers: Vec<Server>,
+    total: Scope<InTotal>,
+    waiters: Slots<OfWaiter, Waiter<E>>,
+    /// Waiters in a line, of all tenants.
+    queued: u32,
+    /// Tenants that stand in a server's `Ready`.
+    ready: u32,
+    /// The waiter for a pool lease that permits are being set aside for.
+    gathering: Option<u32>,
+    /// Tenants to look at again when the gathering ends.
+    parked: Vec<TenantKey>,
+    /// Turns given so far.
+    stamp: u64,
+    /// When something that rests may be tried again.
+    due: BTreeSet<(Time, Due)>,
+    /// The open connections by the end of their lifetime.
+    expiries: BTreeSet<(Time, u32)>,
+    /// Tenants that hold nothing, the longest quiet first.
+    quiet: List<InQuiet>,
+    closed: bool,
+    watchers: Slots<(), Watcher>,
+    /// Where the next tick goes on looking.
+    cursor: u32,
+    /// Closes that are past `close_timeout` and still hold their permit.
+    overdue: u32,
+    holders: (Option<Time>, Vec<Holder>),
+    counters: Counters,
+    actions: Actions<C, E>,
+}
+
+impl<C, E> Ledger<C, E> {
+    /// An empty ledger. The settings were checked by the builder.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            total: Scope::new(settings.max_connections),
+            settings,
+            permits: Slots::new(),
+            tenants: Slots::new(),
+            by_name: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            servers: Vec::new(),
+            waiters: Slots::new(),
+            queued: 0,
+            ready: 0,
+            gathering: None,
+            parked: Vec::new(),
+            stamp: 0,
+            due: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            quiet: List::new(),
+            closed: false,
+            watchers: Slots::new(),
+            cursor: 0,
+            overdue: 0,
+            holders: (None, Vec::new()),
+            counters: Counters::default(),
+            actions: Actions::new(),
+        }
+    }
+
+    /// What the last commands left to do. None on the warm path.
+    #[inline]
+    pub fn take_actions(&mut self) -> Actions<C, E> {
+        if self.actions.is_empty() { Actions::new() } else { std::mem::take(&mut self.actions) }
+    }
+
+    /// Asks for a connection, or for the permits of a pool lease.
+    #[inline]
+    pub fn acquire(&mut self, name: &str, ask: Ask, now: Time) -> Decision<C, E> {
+        if self.closed {
+            return Decision::Refuse(Refusal::Closed);
+        }
+        let Some(tenant) = self.find(name) else { return Decision::Unknown };
+        if let Some(refusal) = Self::refuse_by_mode(self.tenants[tenant].mode) {
+            if self.forget_tombstone(tenant, now) {
+                return Decision::Unknown;
+            }
+            return Decision::Refuse(refusal);
+        }
+        if ask.pool == 0
+            && self.tenants[tenant].line.is_empty()
+            && let Some(permit) = self.fit_idle(tenant, true, now)
+        {
+            return Decision::Take(self.take(permit, ask.caller, now));
+        }
+        self.wait(tenant, ask, now)
+    }
+
+    /// The cold path of an acquire: refused at once, or in line.
+    fn wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
+        if let Some(refusal) = self.refuse_at_once(tenant, ask, now) {
+            return Decision::Refuse(refusal);
+        }
+        let waiter = self.enqueue(tenant, ask, now);
+        self.serve(now);
+        Decision::Wait(waiter)
+    }
+
+    /// An idle connection now, or not at all. Never validates one by its age, as there is no time for it.
+    pub fn try_acquire(&mut self, name: &str, caller: u64, now: Time) -> TryDecision<C> {
+        if self.closed {
+            return TryDecision::Closed;
+        }
+        let Some(tenant) = self.find(name) else { return TryDecision::NotIdle };
+        let mode = self.tenants[tenant].mode;
+        match mode {
+            Mode::Draining => TryDecision::Draining,
+            Mode::Removed if !self.forget_tombstone(tenant, now) => TryDecision::Removed,
+            Mode::Removed => TryDecision::NotIdle,
+            Mode::Active if !self.tenants[tenant].line.is_empty() => TryDecision::NotIdle,
+            Mode::Active => match self.fit_idle(tenant, false, now) {
+                Some(permit) => TryDecision::Take(self.take(permit, caller, now)),
+                None => TryDecision::NotIdle,
+            },
+        }
+    }
+
+    /// The tenant's newest idle connection, if it is fit to be handed out. Closes what is past its lifetime on the way;
+    /// one that is under suspicion (idle for long, or of an older epoch) goes to be validated.
+    #[inline]
+    fn fit_idle(&mut self, tenant: u32, by_age: bool, now: Time) -> Option<u32> {
+        loop {
+            let newest = self.tenants[tenant].idle.newest()?;
+            let permit = &self.permits[newest];
+            if permit.expires_at <= now {
+                self.counters.closed_lifetime += 1;
+                self.close_idle(newest, now);
+                continue;
+            }
+            let aged = by_age && now.saturating_sub(permit.since) > self.settings.validate_after_idle;
+            if aged || permit.epoch != self.servers[permit.server as usize].epoch {
+                self.unlink_idle(newest);
+                let State::Idle(connection) = self.enter(newest, State::Recycling, now) else {
+                    unreachable!("what stands in a list of idle connections is idle")
+                };
+                self.recycle(newest, connection);
+                return None;
+            }
+            return Some(newest);
+        }
+    }
+
+    /// idle -> in use.
+    #[inline]
+    fn take(&mut self, permit: u32, caller: u64, now: Time) -> Held<C> {
+        self.unlink_idle(permit);
+        let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
+            unreachable!("what stands in a list of idle connections is idle")
+        };
+        let entry = &mut self.permits[permit];
+        entry.caller = caller;
+        self.tenants[entry.tenant].counters.warm_hits += 1;
+        self.counters.warm_hits += 1;
+        Held { permit: self.permits.key(permit), connection }
+    }
+
+    /// idle -> granted, recycling or closing, for the tenant's own line. False where none is idle.
+    fn take_idle_for_line(&mut self, tenant: u32, now: Time) -> bool {
+        if let Some(permit) = self.fit_idle(tenant, true, now) {
+            self.grant(permit, now);
+            return true;
+        }
+        !self.tenants[tenant].idle.is_empty()
+    }
+
+    /// in use -> idle, granted, recycling or closing: a lease ended.
+    #[inline]
+    pub fn release(&mut self, permit: PermitKey, connection: C, health: Health, now: Time) {
+        let Some(index) = self.permits.find(permit) else { unreachable!("a lease holds its permit until it is released") };
+        debug_assert!(matches!(self.permits[index].state, State::InUse));
+        let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
+        self.came_back(tenant, server);
+        self.permits[index].warned = false;
+        match health {
+            Health::Clean => self.come_back(index, connection, now),
+            Health::Dirty if !self.is_retired(index, now) => {
+                self.enter(index, State::Recycling, now);
+                self.recycle(index, connection);
+                self.refresh(tenant);
+            }
+            Health::Dirty => self.begin_close(index, connection, now),
+            Health::Broken => {
+                self.counters.closed_broken += 1;
+                self.begin_close(index, connection, now);
+            }
+            Health::Lost => {
+                // News only from a connection that was alive in the present epoch.
+                let entry = &mut self.servers[server as usize];
+                if self.permits[index].epoch == entry.epoch {
+                    entry.epoch = entry.epoch.wrapping_add(1);
+                }
+                self.counters.closed_broken += 1;
+                self.begin_close(index, connection, now);
+            }
+        }
+    }
+
+    /// in use -> idle, then to whom it may concern; or closing, where it is not to be used again.
+    #[inline]
+    fn come_back(&mut self, permit: u32, connection: C, now: Time) {
+        if self.is_retired(permit, now) {
+            return self.begin_close(permit, connection, now);
+        }
+        self.become_idle(permit, connection, now);
+        self.offer(permit, false, now);
+    }
+
+    #[inline]
+    fn become_idle(&mut self, permit: u32, connection: C, now: Time) {
+        self.enter(permit, State::Idle(connection), now);
+        self.link_idle(permit);
+        self.refresh(self.permits[permit].tenant);
+    }
+
+    /// Whether a connection is to be closed instead of kept.
+    #[inline]
+    fn is_retired(&self, permit: u32, now: Time) -> bool {
+        let entry = &self.permits[permit];
+        let tenant = &self.tenants[entry.tenant];
+        let server = &self.servers[entry.server as usize].scope;
+        self.closed
+            || tenant.mode != Mode::Active
+            || entry.expires_at <= now
+            || entry.server != tenant.server
+            || tenant.counts.all() > tenant.cap
+            || server.counts.all() > server.cap
+            || self.total.counts.all() > self.total.cap
+    }
+
+    fn recycle(&mut self, permit: u32, connection: C) {
+        self.counters.recycles += 1;
+        // What the recycling finds alive is alive in the epoch in which it began.
+        self.permits[permit].epoch = self.servers[self.permits[permit].server as usize].epoch;
+        self.actions.push(Action::Recycle { permit: self.permits.key(permit), connection });
+    }
+
+    /// recycling -> idle and on.
+    pub fn recycled(&mut self, permit: PermitKey, connection: C, now: Time) {
+        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
+        debug_assert!(matches!(self.permits[index].state, State::Recycling));
+        self.come_back(index, connection, now);
+    }
+
+    /// recycling -> closing: the one who recycled it closes it and answers [`closed`](Self::closed).
+    pub fn recycle_failed(&mut self, permit: PermitKey, now: Time) {
+        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
+        debug_assert!(matches!(self.permits[index].state, State::Recycling));
+        self.counters.closed_broken += 1;
+        self.start_closing(index, now);
+        self.serve(now);
+    }
+
+    /// opening -> idle and on. `random` chooses the jitter of its lifetime.
+    pub fn opened(&mut self, permit: PermitKey, connection: C, random: u64, now: Time) {
+        let Some(index) = self.permits.find(permit) else { unreachable!("an open holds its permit") };
+        debug_assert!(matches!(self.permits[index].state, State::Opening));
+        let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
+        self.counters.connects += 1;
+        self.tenants[tenant].counters.connects += 1;
+        let took = now.saturating_sub(self.permits[index].since);
+        let average = &mut self.servers[server as usize].connect_time;
+        *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
+        self.close_circuit(tenant);
+        // Up to a tenth less, so that connections opened together do not end together.
+        let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+        let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
+        self.permits[index].expires_at = now.saturating_add(lifetime);
+        self.expiries.insert((self.permits[index].expires_at, index));
+        self.enter(index, State::InUse, now);
+        self.server_took_one(server);
+        if self.is_retired(index, now) {
+            return self.begin_close(index, connection, now);
+        }
+        self.become_idle(index, connection, now);
+        self.offer(index, true, now);
+    }
+
+    /// idle -> closing.
+    fn close_idle(&mut self, permit: u32, now: Time) {
+        self.unlink_idle(permit);
+        let State::Idle(connection) = self.start_closing(permit, now) else {
+            unreachable!("what stands in a list of idle connections is idle")
+        };
+        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
+    }
+
+    /// in use -> closing. What waits may count on its permit.
+    fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
+        self.start_closing(permit, now);
+        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
+        self.serve(now);
+    }
+
+    fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
+        self.expiries.remove(&(self.permits[permit].expires_at, permit));
+        let before = self.enter(permit, State::CLOSING, now);
+        self.unpin(permit);
+        self.link_closing(permit);
+        self.refresh(self.permits[permit].tenant);
+        before
+    }
+
+    /// closing -> free: the close ended, or panicked. The permit goes to whose turn it is.
+    pub fn closed(&mut self, permit: PermitKey, now: Time) {
+        let Some(index) = self.permits.find(permit) else { return };
+        let State::Closing { promise, late, overdue } = self.permits[index].state else {
+            unreachable!("only a close ends so")
+        };
+        self.overdue -= u32::from(overdue);
+        match promise {
+            None if late => {}
+            None => self.unlink_closing(index),
+            Some(_) => {}
+        }
+        self.free_permit(index, now);
+        if let Some(promise) = promise {
+            self.end_promise(promise, now);
+        }
+        self.serve(now);
+    }
+}

@@ -1,0 +1,357 @@
+//! What is counted and where: permits, their states, and the three scopes (tenant, server, total) that cap them.
+//!
+//! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes.
+
+use super::lru::{Link, List, linked};
+use super::{Ledger, TenantKey, Time, WaiterKey};
+
+pub(super) struct InTenant;
+pub(super) struct InServer;
+pub(super) struct InTotal;
+
+/// One physical connection's place in the budget.
+pub(super) struct Permit<C> {
+    pub(super) tenant: u32,
+    /// Where the connection is. A tenant may have moved since (drain, resume).
+    pub(super) server: u32,
+    pub(super) state: State<C>,
+    /// When it entered its state.
+    pub(super) since: Time,
+    /// When its lifetime ends; open connections only.
+    pub(super) expires_at: Time,
+    /// The server's epoch in which it was last known to be alive.
+    pub(super) epoch: u32,
+    /// It fills its tenant's reserve and is no victim (rule 4).
+    pub(super) pinned: bool,
+    /// Its lease was reported as held for long.
+    pub(super) warned: bool,
+    /// The task that took it, 0 where unknown.
+    pub(super) caller: u64,
+    in_tenant: Link,
+    in_server: Link,
+    in_total: Link,
+}
+
+linked!(Permit<C>, InTenant => in_tenant);
+linked!(Permit<C>, InServer => in_server);
+linked!(Permit<C>, InTotal => in_total);
+
+/// Where a permit is in its life. `free` is not among them: a free permit has no entry.
+///
+/// ```text
+///             opened                 take, grant
+///  Opening ----------> Idle <-----------------------> InUse, Granted
+///     |                 |  ^    recycled                 |      |
+///     | failed          |  +---------------- Recycling <-+      | broken, expired,
+///     v                 | victim, evicted,      | failed        | refused by its tenant
+///   free <- - - - - - Closing <----------------+----------------+
+///            closed
+/// ```
+/// Permits of a pool lease are in `Pool`, from when they are set aside until its `close` begins.
+pub(super) enum State<C> {
+    /// A task of ours is connecting.
+    Opening,
+    /// Kept here for the next acquire. In its tenant's list, and unless pinned in its server's and the total's.
+    Idle(C),
+    /// Out with a lease.
+    InUse,
+    /// Set aside for a waiter which has not collected it yet. Counts as in use.
+    Granted(C, WaiterKey),
+    /// A task of ours is cleaning or validating it. Counts as in use.
+    Recycling,
+    /// A task of ours is closing it. `promise` names who is to have the permit then; without one it stands in its
+    /// server's and the total's list of closings, unless `late`: then nobody counts on it any more.
+    Closing { promise: Option<Promise>, late: bool, overdue: bool },
+    /// Set aside for a pool lease, or held by one.
+    Pool,
+}
+
+/// Who waits for a permit whose connection is being closed.
+#[derive(Clone, Copy)]
+pub(super) struct Promise {
+    pub(super) tenant: TenantKey,
+    pub(super) server: u32,
+}
+
+/// The states as they are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    Opening,
+    Idle,
+    InUse,
+    Closing,
+    Pool,
+}
+
+impl<C> State<C> {
+    #[inline]
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Opening => Place::Opening,
+            Self::Idle(_) => Place::Idle,
+            Self::InUse | Self::Granted(..) | Self::Recycling => Place::InUse,
+            Self::Closing { .. } => Place::Closing,
+            Self::Pool => Place::Pool,
+        }
+    }
+
+    pub(super) const CLOSING: Self = Self::Closing { promise: None, late: false, overdue: false };
+}
+
+/// How many permits are in which place.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Counts {
+    places: [u32; 5],
+    all: u32,
+}
+
+impl Counts {
+    #[inline]
+    pub(super) fn of(&self, place: Place) -> u32 {
+        self.places[place as usize]
+    }
+
+    /// All permits that are not free.
+    #[inline]
+    pub(super) fn all(&self) -> u32 {
+        self.all
+    }
+
+    #[inline]
+    fn shift(&mut self, from: Place, to: Place) {
+        self.places[from as usize] -= 1;
+        self.places[to as usize] += 1;
+    }
+
+    pub(super) fn add(&mut self, place: Place) {
+        self.places[place as usize] += 1;
+        self.all += 1;
+    }
+
+    fn sub(&mut self, place: Place) {
+        self.places[place as usize] -= 1;
+        self.all -= 1;
+    }
+}
+
+/// A cap over many tenants: one server's, or the total. `L` is the kind of its lists.
+pub(super) struct Scope<L> {
+    pub(super) cap: u32,
+    pub(super) counts: Counts,
+    /// Permits that tenants with a reserve do not hold yet and nobody else may take.
+    pub(super) unfilled: u32,
+    /// The idle connections that may be victims, the least recently used first.
+    pub(super) idle: List<L>,
+    /// Connections being closed whose permit nobody was promised.
+    pub(super) closing: List<L>,
+    pub(super) pace: Pace,
+}
+
+impl<L> Scope<L> {
+    pub(super) fn new(cap: u32) -> Self {
+        Self { cap, counts: Counts::default(), unfilled: 0, idle: List::new(), closing: List::new(), pace: Pace::default() }
+    }
+
+    /// Whether a tenant that has `own` permits of its reserve to come may take a free permit under `cap`.
+    pub(super) fn has_room(&self, cap: u32, own: u32) -> bool {
+        cap > self.counts.all && cap - self.counts.all > self.unfilled - own
+    }
+
+    /// The connection that makes room soonest: one that is being closed anyway, else the least recently used.
+    /// None where one permit fewer would still be one too many (after a cap was lowered).
+    pub(super) fn victim(&self, cap: u32) -> Option<u32> {
+        if self.counts.all > cap {
+            return None;
+        }
+        self.closing.oldest().or(self.idle.oldest())
+    }
+}
+
+/// The moving average of the time between permits coming back.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Pace {
+    since: Time,
+    count: u32,
+    average: Option<Time>,
+}
+
+impl Pace {
+    #[inline]
+    pub(super) fn came_back(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Starts a window here, so that quiet times are no part of the average.
+    pub(super) fn start(&mut self, now: Time) {
+        (self.since, self.count) = (now, 0);
+    }
+
+    pub(super) fn average(&mut self, now: Time) -> Option<Time> {
+        if self.count > 0 {
+            let sample = now.saturating_sub(self.since) / self.count;
+            self.average = Some(self.average.map_or(sample, |average| (average * 3 + sample) / 4));
+            self.start(now);
+        }
+        self.average
+    }
+}
+
+impl<C, E> Ledger<C, E> {
+    /// free -> `state` (opening, or held for a pool lease). The caller has made sure of the room.
+    pub(super) fn take_permit(&mut self, tenant: u32, state: State<C>, now: Time) -> u32 {
+        let server = self.tenants[tenant].server;
+        let place = state.place();
+        self.with_reserve(tenant, |ledger| {
+            ledger.tenants[tenant].counts.add(place);
+            ledger.servers[server as usize].scope.counts.add(place);
+            ledger.total.counts.add(place);
+        });
+        debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
+        self.permits.insert(Permit {
+            tenant,
+            server,
+            state,
+            since: now,
+            expires_at: Time::MAX,
+            epoch: self.servers[server as usize].epoch,
+            pinned: false,
+            warned: false,
+            caller: 0,
+            in_tenant: Link::new(),
+            in_server: Link::new(),
+            in_total: Link::new(),
+        })
+    }
+
+    /// One state -> another; returns the one it left. Lists are the caller's business.
+    #[inline]
+    pub(super) fn enter(&mut self, permit: u32, state: State<C>, now: Time) -> State<C> {
+        let entry = &mut self.permits[permit];
+        let tenant = &mut self.tenants[entry.tenant];
+        let (from, to) = (entry.state.place(), state.place());
+        if from != to {
+            tenant.counts.shift(from, to);
+            self.servers[entry.server as usize].scope.counts.shift(from, to);
+            self.total.counts.shift(from, to);
+        }
+        if matches!(state, State::Recycling) {
+            tenant.recycling += 1;
+        }
+        if matches!(entry.state, State::Recycling) {
+            tenant.recycling -= 1;
+        }
+        entry.since = now;
+        std::mem::replace(&mut entry.state, state)
+    }
+
+    /// opening (its connect failed), closing (its close ended) or pool -> free. Serves nobody: that is [`Ledger::serve`]'s.
+    pub(super) fn free_permit(&mut self, permit: u32, now: Time) {
+        let entry = self.permits.remove(permit);
+        let (tenant, server, place) = (entry.tenant, entry.server, entry.state.place());
+        debug_assert!(matches!(place, Place::Opening | Place::Closing | Place::Pool), "no other state ends so");
+        debug_assert!(!entry.in_tenant.is_linked() && !entry.in_server.is_linked() && !entry.in_total.is_linked());
+        self.with_reserve(tenant, |ledger| {
+            ledger.tenants[tenant].counts.sub(place);
+            ledger.servers[server as usize].scope.counts.sub(place);
+            ledger.total.counts.sub(place);
+        });
+        self.came_back(tenant, server);
+        self.notify_watchers(tenant);
+        self.refresh(tenant);
+        self.settle(tenant, now);
+    }
+
+    /// Counts one return for `retry_after`: a release, or a permit that became free.
+    #[inline]
+    pub(super) fn came_back(&mut self, tenant: u32, server: u32) {
+        self.tenants[tenant].pace.came_back();
+        self.servers[server as usize].scope.pace.came_back();
+        self.total.pace.came_back();
+    }
+
+    /// Runs `change` and keeps the scopes' `unfilled` true to what the tenant's reserve lacks before and after.
+    pub(super) fn with_reserve(&mut self, tenant: u32, change: impl FnOnce(&mut Self)) {
+        let (server, before) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
+        change(self);
+        let (new_server, after) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
+        let from = &mut self.servers[server as usize].scope;
+        from.unfilled -= before;
+        let to = &mut self.servers[new_server as usize].scope;
+        to.unfilled += after;
+        self.total.unfilled = self.total.unfilled - before + after;
+    }
+
+    /// Puts an idle connection into its lists as the newest, pinned where its tenant's reserve wants a pin.
+    #[inline]
+    pub(super) fn link_idle(&mut self, permit: u32) {
+        let entry = &mut self.permits[permit];
+        let (tenant, server) = (&mut self.tenants[entry.tenant], entry.server);
+        if tenant.pins < tenant.reserve && !entry.pinned {
+            entry.pinned = true;
+            tenant.pins += 1;
+        }
+        let evictable = !entry.pinned;
+        tenant.idle.push(&mut self.permits, permit);
+        if evictable {
+            self.link_victim(permit, server);
+        }
+    }
+
+    #[inline]
+    fn link_victim(&mut self, permit: u32, server: u32) {
+        self.servers[server as usize].scope.idle.push(&mut self.permits, permit);
+        self.total.idle.push(&mut self.permits, permit);
+    }
+
+    #[inline]
+    pub(super) fn unlink_idle(&mut self, permit: u32) {
+        let (tenant, server, pinned) = {
+            let entry = &self.permits[permit];
+            (entry.tenant, entry.server, entry.pinned)
+        };
+        self.tenants[tenant].idle.remove(&mut self.permits, permit);
+        if !pinned {
+            self.unlink_victim(permit, server);
+        }
+    }
+
+    #[inline]
+    fn unlink_victim(&mut self, permit: u32, server: u32) {
+        self.servers[server as usize].scope.idle.remove(&mut self.permits, permit);
+        self.total.idle.remove(&mut self.permits, permit);
+    }
+
+    /// A connection that begins to close gives its pin to another idle one of its tenant; where none is idle, the next
+    /// to come back takes it ([`link_idle`](Self::link_idle)).
+    pub(super) fn unpin(&mut self, permit: u32) {
+        if !std::mem::take(&mut self.permits[permit].pinned) {
+            return;
+        }
+        let tenant = self.permits[permit].tenant;
+        self.tenants[tenant].pins -= 1;
+        self.pin_idle(tenant);
+    }
+
+    /// Pins idle connections of a tenant while its reserve wants pins.
+    pub(super) fn pin_idle(&mut self, tenant: u32) {
+        while self.tenants[tenant].pins < self.tenants[tenant].reserve {
+            let unpinned = self.tenants[tenant].idle.iter(&self.permits).find(|&i| !self.permits[i].pinned);
+            let Some(heir) = unpinned else { return };
+            self.unlink_victim(heir, self.permits[heir].server);
+            self.permits[heir].pinned = true;
+            self.tenants[tenant].pins += 1;
+        }
+    }
+
+    pub(super) fn link_closing(&mut self, permit: u32) {
+        let server = self.permits[permit].server;
+        self.servers[server as usize].scope.closing.push(&mut self.permits, permit);
+        self.total.closing.push(&mut self.permits, permit);
+    }
+
+    pub(super) fn unlink_closing(&mut self, permit: u32) {
+        let server = self.permits[permit].server;
+        self.servers[server as usize].scope.closing.remove(&mut self.permits, permit);
+        self.total.closing.remove(&mut self.permits, permit);
+    }
+}

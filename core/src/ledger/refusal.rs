@@ -1,0 +1,231 @@
+//! How a "no" is made: which limit was short, who holds it, and when a retry makes sense (rule 19).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Place;
+use super::queue::Ask;
+use super::tenants::Mode;
+use super::{Ledger, Time};
+use crate::error::{Holder, LimitScope, Phase};
+use crate::{FailureKind, TenantId};
+
+/// The most holders that a refusal names.
+const HOLDERS: usize = 5;
+const HOLDERS_AGE: Duration = Duration::from_millis(10);
+const RETRY_LEAST: Duration = Duration::from_millis(1);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+
+/// Why an acquire was not served.
+#[derive(Debug)]
+pub enum Refusal<E> {
+    /// A limit was short.
+    Limit(Box<Shortage>),
+    /// The permit was there, the connection was not in time.
+    Timeout {
+        /// What took so long.
+        phase: Phase,
+        /// How long this acquire waited in all.
+        waited: Duration,
+    },
+    /// The connect that was started for this waiter failed.
+    Connect {
+        /// As the factory classified it.
+        kind: FailureKind,
+        /// The driver's own error.
+        source: Arc<E>,
+    },
+    /// The tenant's circuit is open.
+    Unavailable {
+        /// What the last failure was.
+        kind: FailureKind,
+        /// The time to the next probe.
+        retry_after: Duration,
+        /// The last failure's error, None where a connect panicked or never ended.
+        source: Option<Arc<E>>,
+    },
+    /// The tenant is being drained.
+    Draining,
+    /// The tenant was removed.
+    Removed,
+    /// The manager is closed.
+    Closed,
+}
+
+/// What a limit error says, but for the tenant's name and the time of day.
+#[derive(Debug, Clone)]
+pub struct Shortage {
+    /// The narrowest limit that was short.
+    pub scope: LimitScope,
+    /// Its value.
+    pub limit: u32,
+    /// The permits that count against it.
+    pub open: u32,
+    /// Who waits for it, the refused one included.
+    pub waiting: u32,
+    /// How long the refused one waited.
+    pub waited: Duration,
+    /// When a retry may be served; None where it never can.
+    pub retry_after: Option<Duration>,
+    /// The largest holders, at most five.
+    pub holders: Vec<Holder>,
+    /// How many leases the asking task holds itself.
+    pub held_by_caller: u32,
+}
+
+impl<C, E> Ledger<C, E> {
+    /// The refusals that need no waiting. The tenant has no idle connection for this one.
+    pub(super) fn refuse_at_once(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
+        // One that is being validated may yet serve this caller.
+        if self.tenants[tenant].recycling == 0
+            && let Some(refusal) = self.refuse_by_circuit(tenant, now)
+        {
+            return Some(refusal);
+        }
+        let entry = &self.tenants[tenant];
+        let server = &self.servers[entry.server as usize];
+        let line = entry.line.len();
+        let limits = [
+            (LimitScope::Tenant, entry.cap),
+            (LimitScope::Server, server.scope.cap),
+            (LimitScope::Total, self.total.cap),
+        ];
+        if let Some(&(scope, limit)) = limits.iter().find(|(_, limit)| ask.pool > *limit) {
+            return Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now));
+        }
+        let full = if line >= self.settings.max_waiters_per_tenant {
+            Some(self.settings.max_waiters_per_tenant)
+        } else {
+            (self.queued >= self.settings.max_waiters).then_some(self.settings.max_waiters)
+        };
+        let limit = full?;
+        let retry_after = self.retry_after(tenant, LimitScope::Queue, line, now);
+        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, retry_after, now))
+    }
+
+    /// The refusal of a waiter whose deadline has passed in the line.
+    pub(super) fn refuse_late(&mut self, waiter: u32, now: Time) -> Refusal<E> {
+        let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
+        let waited = now.saturating_sub(self.waiters[waiter].since);
+        let entry = &self.tenants[tenant];
+        let (opening, recycling) = (entry.counts.of(Place::Opening), entry.recycling);
+        // The first ones in line are those for whom a connection is on its way.
+        let ahead = entry.line.iter(&self.waiters).take((opening + recycling) as usize).position(|other| other == waiter);
+        if let Some(place) = ahead.filter(|_| ask.pool == 0) {
+            let phase = if (place as u32) < opening { Phase::Connecting } else { Phase::Recycling };
+            self.counters.timeouts += 1;
+            return Refusal::Timeout { phase, waited };
+        }
+        let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
+        let (scope, limit) = self.short_scope(tenant);
+        let retry_after = self.retry_after(tenant, scope, u32::try_from(place).unwrap_or(u32::MAX), now);
+        self.shortage(tenant, scope, limit, ask, waited, retry_after, now)
+    }
+
+    pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
+        self.counters.timeouts += 1;
+        Refusal::Timeout { phase: Phase::Connecting, waited: now.saturating_sub(self.waiters[waiter].since) }
+    }
+
+    /// The narrowest limit that keeps a tenant from one more permit.
+    fn short_scope(&self, tenant: u32) -> (LimitScope, u32) {
+        let entry = &self.tenants[tenant];
+        let server = &self.servers[entry.server as usize];
+        if entry.counts.all() >= entry.cap {
+            return (LimitScope::Tenant, entry.cap);
+        }
+        let cap = self.server_cap(entry.server);
+        let limited = server.capped || self.is_server_full(entry.server);
+        if limited && !server.scope.has_room(cap, entry.unfilled()) {
+            return (LimitScope::Server, cap);
+        }
+        (LimitScope::Total, self.total.cap)
+    }
+
+    /// (place in line + 1) x the average time between permits coming back in the scope.
+    fn retry_after(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Time) -> Option<Duration> {
+        let server = self.tenants[tenant].server;
+        let average = match scope {
+            LimitScope::Tenant => self.tenants[tenant].pace.average(now),
+            LimitScope::Server => self.servers[server as usize].scope.pace.average(now),
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(now),
+        };
+        let estimate = average.map(|average| average.saturating_mul(place.saturating_add(1)));
+        Some(estimate.unwrap_or(self.settings.acquire_timeout).clamp(RETRY_LEAST, RETRY_MOST))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is one field of what is made")]
+    fn shortage(
+        &mut self,
+        tenant: u32,
+        scope: LimitScope,
+        limit: u32,
+        ask: Ask,
+        waited: Duration,
+        retry_after: Option<Duration>,
+        now: Time,
+    ) -> Refusal<E> {
+        self.refreshed_holders(now);
+        let entry = &mut self.tenants[tenant];
+        let server = &self.servers[entry.server as usize];
+        let (open, waiting) = match scope {
+            LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
+            LimitScope::Server => (server.scope.counts.all(), self.queued),
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => (self.total.counts.all(), self.queued),
+        };
+        let holders = if scope == LimitScope::Tenant {
+            vec![Holder { tenant: entry.name.clone(), connections: entry.counts.all() }]
+        } else {
+            self.holders.1.clone()
+        };
+        entry.counters.refusals += 1;
+        self.counters.refusals[scope as usize] += 1;
+        let held_by_caller = self.held_by(ask.caller);
+        Refusal::Limit(Box::new(Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller }))
+    }
+
+    /// Counted when a refusal is made and at no other time.
+    fn held_by(&self, caller: u64) -> u32 {
+        if caller == 0 {
+            return 0;
+        }
+        let held = self.permits.iter().filter(|(_, permit)| permit.caller == caller && permit.state.place() == Place::InUse);
+        u32::try_from(held.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The largest holders, recounted when they are older than [`HOLDERS_AGE`]: an overload refuses many at once.
+    fn refreshed_holders(&mut self, now: Time) {
+        if self.holders.0.is_some_and(|at| now.saturating_sub(at) < HOLDERS_AGE) {
+            return;
+        }
+        let mut tenants: Vec<u32> = Vec::new();
+        for (_, permit) in self.permits.iter() {
+            let more = |&other: &u32| self.tenants[other].counts.all() >= self.tenants[permit.tenant].counts.all();
+            if tenants.contains(&permit.tenant) || (tenants.len() == HOLDERS && tenants.iter().all(more)) {
+                continue;
+            }
+            tenants.push(permit.tenant);
+            tenants.sort_by_key(|&tenant| std::cmp::Reverse(self.tenants[tenant].counts.all()));
+            tenants.truncate(HOLDERS);
+        }
+        let holder = |tenant: u32| Holder {
+            tenant: self.tenants[tenant].name.clone(),
+            connections: self.tenants[tenant].counts.all(),
+        };
+        self.holders = (Some(now), tenants.into_iter().map(holder).collect::<Vec<Holder>>());
+    }
+
+    /// What a tenant's mode says to an acquire.
+    pub(super) fn refuse_by_mode(mode: Mode) -> Option<Refusal<E>> {
+        match mode {
+            Mode::Active => None,
+            Mode::Draining => Some(Refusal::Draining),
+            Mode::Removed => Some(Refusal::Removed),
+        }
+    }
+
+    /// The tenant's own name for it, as it was first given.
+    pub fn name_of(&self, name: &str) -> Option<TenantId> {
+        self.find(name).map(|tenant| self.tenants[tenant].name.clone())
+    }
+}

@@ -1,0 +1,241 @@
+//! The table of tenants and servers: who is known, what each may do, and when one is forgotten (rule 17).
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use super::budget::{Counts, InServer, InTenant, Pace, Scope};
+use super::failure::{Circuit, ServerFull};
+use super::lru::{Link, List, linked};
+use super::queue::{InLine, Lane, Ready, Turn};
+use super::{Action, Ledger, TenantKey, Time};
+use crate::config::TenantLimits;
+use crate::stats::TenantCounters;
+use crate::{ServerId, TenantId};
+
+pub(super) struct InQuiet;
+
+/// What the ledger knows of one tenant. Rare things stand behind a box; this is what every tenant costs.
+pub(super) struct Tenant<E> {
+    pub(super) name: TenantId,
+    pub(super) server: u32,
+    pub(super) cap: u32,
+    pub(super) reserve: u32,
+    pub(super) weight: u32,
+    pub(super) mode: Mode,
+    pub(super) counts: Counts,
+    /// Its idle connections, the one used last at the end.
+    pub(super) idle: List<InTenant>,
+    /// Its waiters, first come first.
+    pub(super) line: List<InLine>,
+    /// Waiters in the line or with an answer that is not collected yet.
+    pub(super) waiters: u32,
+    /// Permits that are being freed for it.
+    pub(super) promised: u32,
+    /// How many of its connections are being cleaned or validated.
+    pub(super) recycling: u32,
+    /// How many of its open connections are pinned.
+    pub(super) pins: u32,
+    /// When it had its last turn, as a count of turns.
+    pub(super) stamp: u64,
+    /// Where it stands among the ready; None while another permit would not help it.
+    pub(super) ready: Option<(Lane, Turn)>,
+    /// Stands in [`Ledger::parked`].
+    pub(super) parked: bool,
+    /// Since when hand-overs within other tenants pass it over.
+    pub(super) passed_since: Option<Time>,
+    pub(super) pace: Pace,
+    pub(super) circuit: Option<Box<Circuit<E>>>,
+    pub(super) counters: TenantCounters,
+    /// When it became quiet: no permit, no waiter, nothing to remember.
+    quiet_since: Time,
+    in_quiet: Link,
+}
+
+linked!(Tenant<E>, InQuiet => in_quiet);
+
+/// What a tenant's callers get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    Active,
+    Draining,
+    Removed,
+}
+
+impl<E> Tenant<E> {
+    /// What its reserve still lacks.
+    #[inline]
+    pub(super) fn unfilled(&self) -> u32 {
+        self.reserve.saturating_sub(self.counts.all())
+    }
+
+    pub(super) fn is_listed_quiet(&self) -> bool {
+        self.in_quiet.is_linked()
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.counts.all() == 0 && self.waiters == 0 && self.promised == 0 && self.reserve == 0 && self.mode != Mode::Draining
+    }
+}
+
+/// What the ledger knows of one server.
+pub(super) struct Server {
+    pub(super) id: ServerId,
+    pub(super) scope: Scope<InServer>,
+    /// Whether its cap is the user's word; else it is the total's, and no refusal names it.
+    pub(super) capped: bool,
+    pub(super) ready: Ready,
+    pub(super) max_connecting: u32,
+    /// Closings promised to its tenants: opens to come.
+    pub(super) promised: u32,
+    pub(super) epoch: u32,
+    /// The moving average of a connect's time.
+    pub(super) connect_time: Option<Time>,
+    pub(super) full: Option<ServerFull>,
+    /// The last tenant that was told "server full", and when.
+    pub(super) full_seen: Option<(TenantKey, Time)>,
+}
+
+impl<C, E> Ledger<C, E> {
+    #[inline]
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        self.by_name.find(hash, |&index| self.tenants[index].name.as_str() == name).copied()
+    }
+
+    /// Makes a tenant known. A tenant that is known already stays as it is.
+    pub fn admit(&mut self, name: TenantId, server: &ServerId, now: Time) {
+        if self.find(name.as_str()).is_some() {
+            return;
+        }
+        let server = self.admit_server(server);
+        let limits = self.settings.tenants.get(&name).copied().unwrap_or_default();
+        let hash = self.hasher.hash_one(name.as_str());
+        let index = self.tenants.insert(Tenant {
+            name,
+            server,
+            cap: 0,
+            reserve: 0,
+            weight: 1,
+            mode: Mode::Active,
+            counts: Counts::default(),
+            idle: List::new(),
+            line: List::new(),
+            waiters: 0,
+            promised: 0,
+            recycling: 0,
+            pins: 0,
+            stamp: 0,
+            ready: None,
+            parked: false,
+            passed_since: None,
+            pace: Pace::default(),
+            circuit: None,
+            counters: TenantCounters::default(),
+            quiet_since: now,
+            in_quiet: Link::new(),
+        });
+        self.limit_tenant(index, limits);
+        let (tenants, hasher) = (&self.tenants, &self.hasher);
+        self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
+        self.settle(index, now);
+        if self.tenants.len() > self.settings.max_known_tenants as usize {
+            // The bound on how many are remembered wins over how long.
+            let oldest = self.quiet.oldest().filter(|&oldest| oldest != index);
+            oldest.into_iter().for_each(|oldest| self.forget(oldest));
+        }
+    }
+
+    fn limit_tenant(&mut self, tenant: u32, limits: TenantLimits) {
+        let cap = limits.max.unwrap_or(self.settings.max_connections_per_tenant);
+        self.with_reserve(tenant, |ledger| {
+            let entry = &mut ledger.tenants[tenant];
+            entry.cap = cap;
+            entry.reserve = limits.reserve.unwrap_or(0);
+            entry.weight = limits.weight.unwrap_or(1);
+        });
+    }
+
+    pub(super) fn admit_server(&mut self, id: &ServerId) -> u32 {
+        // Few by nature: each stands for a cluster of the real world.
+        let known = self.servers.iter().position(|server| server.id == *id);
+        let index = known.unwrap_or_else(|| {
+            let limit = self.settings.servers.get(id).copied();
+            let cap = limit.unwrap_or(self.settings.max_connections);
+            self.servers.push(Server {
+                id: id.clone(),
+                scope: Scope::new(cap),
+                capped: limit.is_some(),
+                ready: Ready::default(),
+                max_connecting: self.settings.max_connecting.unwrap_or_else(|| (cap / 4).max(2)),
+                promised: 0,
+                epoch: 0,
+                connect_time: None,
+                full: None,
+                full_seen: None,
+            });
+            self.servers.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// Starts or ends a tenant's quiet time, from which it is forgotten. Called after every change to what keeps it known.
+    #[inline]
+    pub(super) fn settle(&mut self, tenant: u32, now: Time) {
+        let entry = &self.tenants[tenant];
+        let quiet = entry.is_quiet();
+        if quiet == entry.in_quiet.is_linked() {
+            return;
+        }
+        if quiet {
+            self.tenants[tenant].quiet_since = now;
+            self.quiet.push(&mut self.tenants, tenant);
+        } else {
+            self.quiet.remove(&mut self.tenants, tenant);
+        }
+    }
+
+    /// Forgets the tenants whose time has come, at most `most` of them. One that still has something to remember (an open
+    /// circuit, a tombstone younger than its time) goes to the end and waits once more.
+    pub(super) fn forget_due(&mut self, now: Time, most: u32) {
+        for _ in 0..most {
+            let Some(oldest) = self.quiet.oldest() else { return };
+            let entry = &self.tenants[oldest];
+            let removed = entry.mode == Mode::Removed;
+            let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
+            let age = now.saturating_sub(entry.quiet_since);
+            if age < patience.min(self.settings.forget_after) {
+                return;
+            }
+            let remembers = entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now));
+            if age < patience || remembers {
+                self.quiet.remove(&mut self.tenants, oldest);
+                self.quiet.push(&mut self.tenants, oldest);
+                continue;
+            }
+            self.forget(oldest);
+        }
+    }
+
+    /// A tombstone whose time is over counts as forgotten, whenever the list comes to it.
+    pub(super) fn forget_tombstone(&mut self, tenant: u32, now: Time) -> bool {
+        let entry = &self.tenants[tenant];
+        let over = entry.mode == Mode::Removed
+            && entry.in_quiet.is_linked()
+            && now.saturating_sub(entry.quiet_since) >= self.settings.tombstone_ttl;
+        if over {
+            self.forget(tenant);
+        }
+        over
+    }
+
+    fn forget(&mut self, tenant: u32) {
+        self.quiet.remove(&mut self.tenants, tenant);
+        let hash = self.hasher.hash_one(self.tenants[tenant].name.as_str());
+        if let Ok(entry) = self.by_name.find_entry(hash, |&index| index == tenant) {
+            entry.remove();
+        }
+        let entry = self.tenants.remove(tenant);
+        let source: Option<Arc<E>> = entry.circuit.and_then(|circuit| circuit.source);
+        self.actions.extend(source.map(Action::DropError));
+    }
+}
