@@ -74,13 +74,34 @@ pub struct LimitError {
 
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tenant, limit, open, waiting, .. } = self;
+        let Self {
+            tenant,
+            limit,
+            open,
+            waiting,
+            ..
+        } = self;
         match self.scope {
-            LimitScope::Tenant => write!(f, "tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?,
-            LimitScope::Server => write!(f, "the server of tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?,
-            LimitScope::Total => write!(f, "no connection for tenant {tenant:?}: the budget of {limit} is in use ({open} open)")?,
-            LimitScope::Queue => write!(f, "no place in line for tenant {tenant:?}: at most {limit} may wait")?,
-            LimitScope::Background => write!(f, "background work for tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?,
+            LimitScope::Tenant => write!(
+                f,
+                "tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
+            )?,
+            LimitScope::Server => write!(
+                f,
+                "the server of tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
+            )?,
+            LimitScope::Total => write!(
+                f,
+                "no connection for tenant {tenant:?}: the budget of {limit} is in use ({open} open)"
+            )?,
+            LimitScope::Queue => write!(
+                f,
+                "no place in line for tenant {tenant:?}: at most {limit} may wait"
+            )?,
+            LimitScope::Background => write!(
+                f,
+                "background work for tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
+            )?,
         }
         if self.scope != LimitScope::Queue {
             write!(f, ", {waiting} waiting")?;
@@ -89,7 +110,11 @@ impl fmt::Display for LimitError {
             write!(f, "; waited {:?}", self.waited)?;
         }
         if self.held_by_caller > 0 {
-            write!(f, "; this task holds {} already: pass the lease down instead of acquiring again", self.held_by_caller)?;
+            write!(
+                f,
+                "; this task holds {} already: pass the lease down instead of acquiring again",
+                self.held_by_caller
+            )?;
         }
         match self.retry_after {
             Some(after) => write!(f, "; retry after {after:?}"),
@@ -205,15 +230,40 @@ impl<E> fmt::Display for AcquireError<E> {
             // Their own texts: `source` skips them for the same reason.
             Self::InvalidTenant(invalid) => fmt::Display::fmt(invalid, f),
             Self::Limit(_) => f.write_str("a connection limit was reached"),
-            Self::Timeout { tenant, phase: Phase::Connecting, waited } => {
-                write!(f, "no connection for tenant {tenant:?}: connecting was not done after {waited:?}")
+            Self::Timeout {
+                tenant,
+                phase: Phase::Connecting,
+                waited,
+            } => {
+                write!(
+                    f,
+                    "no connection for tenant {tenant:?}: connecting was not done after {waited:?}"
+                )
             }
-            Self::Timeout { tenant, phase: Phase::Recycling, waited } => {
-                write!(f, "no connection for tenant {tenant:?}: validating one was not done after {waited:?}")
+            Self::Timeout {
+                tenant,
+                phase: Phase::Recycling,
+                waited,
+            } => {
+                write!(
+                    f,
+                    "no connection for tenant {tenant:?}: validating one was not done after {waited:?}"
+                )
             }
-            Self::Connect { tenant, kind, .. } => write!(f, "no connection for tenant {tenant:?}: {}", meaning(*kind)),
-            Self::Unavailable { tenant, kind, retry_after, .. } => {
-                write!(f, "tenant {tenant:?} is unavailable: {}; retry after {retry_after:?}", meaning(*kind))
+            Self::Connect { tenant, kind, .. } => {
+                write!(f, "no connection for tenant {tenant:?}: {}", meaning(*kind))
+            }
+            Self::Unavailable {
+                tenant,
+                kind,
+                retry_after,
+                ..
+            } => {
+                write!(
+                    f,
+                    "tenant {tenant:?} is unavailable: {}; retry after {retry_after:?}",
+                    meaning(*kind)
+                )
             }
             Self::Draining { tenant } => write!(f, "tenant {tenant:?} is being drained"),
             Self::Removed { tenant } => write!(f, "tenant {tenant:?} was removed"),
@@ -279,8 +329,16 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("bad settings")?;
         for (index, problem) in self.problems.iter().enumerate() {
-            let ConfigProblem { setting, value, expected } = problem;
-            write!(f, "{} {setting} is {value}: {expected}", if index == 0 { ":" } else { ";" })?;
+            let ConfigProblem {
+                setting,
+                value,
+                expected,
+            } = problem;
+            write!(
+                f,
+                "{} {setting} is {value}: {expected}",
+                if index == 0 { ":" } else { ";" }
+            )?;
         }
         Ok(())
     }

@@ -173,8 +173,6 @@ pub struct Ledger<C, E> {
     ready: u32,
     /// The waiter for a pool lease that permits are being set aside for.
     gathering: Option<u32>,
-    /// Tenants to look at again when the gathering ends.
-    parked: Vec<TenantKey>,
     /// Turns given so far.
     stamp: u64,
     /// When something that rests may be tried again.
@@ -209,7 +207,6 @@ impl<C, E> Ledger<C, E> {
             queued: 0,
             ready: 0,
             gathering: None,
-            parked: Vec::new(),
             stamp: 0,
             due: BTreeSet::new(),
             expiries: BTreeSet::new(),
@@ -227,7 +224,11 @@ impl<C, E> Ledger<C, E> {
     /// What the last commands left to do. None on the warm path.
     #[inline]
     pub fn take_actions(&mut self) -> Actions<C, E> {
-        if self.actions.is_empty() { Actions::new() } else { std::mem::take(&mut self.actions) }
+        if self.actions.is_empty() {
+            Actions::new()
+        } else {
+            std::mem::take(&mut self.actions)
+        }
     }
 
     /// Asks for a connection, or for the permits of a pool lease.
@@ -236,7 +237,9 @@ impl<C, E> Ledger<C, E> {
         if self.closed {
             return Decision::Refuse(Refusal::Closed);
         }
-        let Some(tenant) = self.find(name) else { return Decision::Unknown };
+        let Some(tenant) = self.find(name) else {
+            return Decision::Unknown;
+        };
         if let Some(refusal) = Self::refuse_by_mode(self.tenants[tenant].mode) {
             if self.forget_tombstone(tenant, now) {
                 return Decision::Unknown;
@@ -255,10 +258,12 @@ impl<C, E> Ledger<C, E> {
     /// The cold path of an acquire: refused at once, or in line.
     fn wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
         if let Some(refusal) = self.refuse_at_once(tenant, ask, now) {
+            // A backoff may have ended, for those who wait already.
+            self.serve(now);
             return Decision::Refuse(refusal);
         }
         let waiter = self.enqueue(tenant, ask, now);
-        self.serve(now);
+        self.serve_line_and_others(tenant, now);
         Decision::Wait(waiter)
     }
 
@@ -267,7 +272,9 @@ impl<C, E> Ledger<C, E> {
         if self.closed {
             return TryDecision::Closed;
         }
-        let Some(tenant) = self.find(name) else { return TryDecision::NotIdle };
+        let Some(tenant) = self.find(name) else {
+            return TryDecision::NotIdle;
+        };
         let mode = self.tenants[tenant].mode;
         match mode {
             Mode::Draining => TryDecision::Draining,
@@ -291,15 +298,18 @@ impl<C, E> Ledger<C, E> {
             if permit.expires_at <= now {
                 self.counters.closed_lifetime += 1;
                 self.close_idle(newest, now);
+                self.serve(now);
                 continue;
             }
-            let aged = by_age && now.saturating_sub(permit.since) > self.settings.validate_after_idle;
+            let aged =
+                by_age && now.saturating_sub(permit.since) > self.settings.validate_after_idle;
             if aged || permit.epoch != self.servers[permit.server as usize].epoch {
                 self.unlink_idle(newest);
                 let State::Idle(connection) = self.enter(newest, State::Recycling, now) else {
                     unreachable!("what stands in a list of idle connections is idle")
                 };
                 self.recycle(newest, connection);
+                self.refresh(tenant);
                 return None;
             }
             return Some(newest);
@@ -317,7 +327,10 @@ impl<C, E> Ledger<C, E> {
         entry.caller = caller;
         self.tenants[entry.tenant].counters.warm_hits += 1;
         self.counters.warm_hits += 1;
-        Held { permit: self.permits.key(permit), connection }
+        Held {
+            permit: self.permits.key(permit),
+            connection,
+        }
     }
 
     /// idle -> granted, recycling or closing, for the tenant's own line. False where none is idle.
@@ -332,7 +345,9 @@ impl<C, E> Ledger<C, E> {
     /// in use -> idle, granted, recycling or closing: a lease ended.
     #[inline]
     pub fn release(&mut self, permit: PermitKey, connection: C, health: Health, now: Time) {
-        let Some(index) = self.permits.find(permit) else { unreachable!("a lease holds its permit until it is released") };
+        let Some(index) = self.permits.find(permit) else {
+            unreachable!("a lease holds its permit until it is released")
+        };
         debug_assert!(matches!(self.permits[index].state, State::InUse));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.came_back(tenant, server);
@@ -397,28 +412,38 @@ impl<C, E> Ledger<C, E> {
         self.counters.recycles += 1;
         // What the recycling finds alive is alive in the epoch in which it began.
         self.permits[permit].epoch = self.servers[self.permits[permit].server as usize].epoch;
-        self.actions.push(Action::Recycle { permit: self.permits.key(permit), connection });
+        self.actions.push(Action::Recycle {
+            permit: self.permits.key(permit),
+            connection,
+        });
     }
 
     /// recycling -> idle and on.
     pub fn recycled(&mut self, permit: PermitKey, connection: C, now: Time) {
-        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
+        let Some(index) = self.permits.find(permit) else {
+            unreachable!("a recycling holds its permit")
+        };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.come_back(index, connection, now);
     }
 
     /// recycling -> closing: the one who recycled it closes it and answers [`closed`](Self::closed).
     pub fn recycle_failed(&mut self, permit: PermitKey, now: Time) {
-        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
+        let Some(index) = self.permits.find(permit) else {
+            unreachable!("a recycling holds its permit")
+        };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.counters.closed_broken += 1;
+        let tenant = self.permits[index].tenant;
         self.start_closing(index, now);
-        self.serve(now);
+        self.serve_line_and_others(tenant, now);
     }
 
     /// opening -> idle and on. `random` chooses the jitter of its lifetime.
     pub fn opened(&mut self, permit: PermitKey, connection: C, random: u64, now: Time) {
-        let Some(index) = self.permits.find(permit) else { unreachable!("an open holds its permit") };
+        let Some(index) = self.permits.find(permit) else {
+            unreachable!("an open holds its permit")
+        };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.counters.connects += 1;
@@ -428,10 +453,16 @@ impl<C, E> Ledger<C, E> {
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
         self.close_circuit(tenant);
         // Up to a tenth less, so that connections opened together do not end together.
-        let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
-        let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
+        let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10)
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let lifetime = self
+            .settings
+            .max_lifetime
+            .saturating_sub(Duration::from_millis(random % jitter));
         self.permits[index].expires_at = now.saturating_add(lifetime);
-        self.expiries.insert((self.permits[index].expires_at, index));
+        self.expiries
+            .insert((self.permits[index].expires_at, index));
         self.enter(index, State::InUse, now);
         self.server_took_one(server);
         if self.is_retired(index, now) {
@@ -447,18 +478,25 @@ impl<C, E> Ledger<C, E> {
         let State::Idle(connection) = self.start_closing(permit, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
-        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
+        self.actions.push(Action::Close {
+            permit: self.permits.key(permit),
+            connection,
+        });
     }
 
     /// in use -> closing. What waits may count on its permit.
     fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
         self.start_closing(permit, now);
-        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
+        self.actions.push(Action::Close {
+            permit: self.permits.key(permit),
+            connection,
+        });
         self.serve(now);
     }
 
     fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
-        self.expiries.remove(&(self.permits[permit].expires_at, permit));
+        self.expiries
+            .remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.unpin(permit);
         self.link_closing(permit);
@@ -468,15 +506,14 @@ impl<C, E> Ledger<C, E> {
 
     /// closing -> free: the close ended, or panicked. The permit goes to whose turn it is.
     pub fn closed(&mut self, permit: PermitKey, now: Time) {
-        let Some(index) = self.permits.find(permit) else { return };
-        let State::Closing { promise, late, overdue } = self.permits[index].state else {
+        let Some(index) = self.permits.find(permit) else {
+            return;
+        };
+        let State::Closing { promise, late, .. } = self.permits[index].state else {
             unreachable!("only a close ends so")
         };
-        self.overdue -= u32::from(overdue);
-        match promise {
-            None if late => {}
-            None => self.unlink_closing(index),
-            Some(_) => {}
+        if promise.is_none() && !late {
+            self.unlink_closing(index);
         }
         self.free_permit(index, now);
         if let Some(promise) = promise {

@@ -8,10 +8,13 @@ pub mod ledger;
 mod stats;
 mod tenant;
 
-pub use config::TenantLimits;
 #[doc(hidden)]
 pub use config::Settings;
-pub use error::{AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, TryAcquireError};
+pub use config::TenantLimits;
+pub use error::{
+    AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase,
+    TryAcquireError,
+};
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
 pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

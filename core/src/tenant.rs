@@ -154,18 +154,40 @@ mod tests {
     fn a_name_has_1_to_255_bytes() {
         assert_eq!(TenantId::new(""), Err(InvalidTenant::Empty));
         assert!(TenantId::new("a".repeat(255)).is_ok());
-        assert_eq!(TenantId::new("a".repeat(256)), Err(InvalidTenant::TooLong { bytes: 256 }));
-        assert_eq!(TenantId::new("a".repeat(300)), Err(InvalidTenant::TooLong { bytes: 300 }));
-        assert!(TenantId::new("é".repeat(128)).is_err(), "bytes are counted, not characters");
+        assert_eq!(
+            TenantId::new("a".repeat(256)),
+            Err(InvalidTenant::TooLong { bytes: 256 })
+        );
+        assert_eq!(
+            TenantId::new("a".repeat(300)),
+            Err(InvalidTenant::TooLong { bytes: 300 })
+        );
+        assert!(
+            TenantId::new("é".repeat(128)).is_err(),
+            "bytes are counted, not characters"
+        );
     }
 
     #[test]
     fn control_characters_are_refused_wherever_they_stand() {
-        for (name, at) in [("\0", 0), ("a\nb", 1), ("ab\x7f", 2), ("a\u{85}", 1), ("é\u{1b}", 2)] {
-            assert_eq!(TenantId::new(name), Err(InvalidTenant::ControlCharacter { at }), "{name:?}");
+        for (name, at) in [
+            ("\0", 0),
+            ("a\nb", 1),
+            ("ab\x7f", 2),
+            ("a\u{85}", 1),
+            ("é\u{1b}", 2),
+        ] {
+            assert_eq!(
+                TenantId::new(name),
+                Err(InvalidTenant::ControlCharacter { at }),
+                "{name:?}"
+            );
         }
         for name in ["a b", "../x", "Ünïcode", "日本", "a'b\"c"] {
-            assert!(TenantId::new(name).is_ok(), "{name:?} is for the driver to judge");
+            assert!(
+                TenantId::new(name).is_ok(),
+                "{name:?} is for the driver to judge"
+            );
         }
     }
 

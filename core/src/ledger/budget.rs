@@ -61,7 +61,11 @@ pub(super) enum State<C> {
     Recycling,
     /// A task of ours is closing it. `promise` names who is to have the permit then; without one it stands in its
     /// server's and the total's list of closings, unless `late`: then nobody counts on it any more.
-    Closing { promise: Option<Promise>, late: bool, overdue: bool },
+    Closing {
+        promise: Option<Promise>,
+        late: bool,
+        overdue: bool,
+    },
     /// Set aside for a pool lease, or held by one.
     Pool,
 }
@@ -95,7 +99,11 @@ impl<C> State<C> {
         }
     }
 
-    pub(super) const CLOSING: Self = Self::Closing { promise: None, late: false, overdue: false };
+    pub(super) const CLOSING: Self = Self::Closing {
+        promise: None,
+        late: false,
+        overdue: false,
+    };
 }
 
 /// How many permits are in which place.
@@ -149,7 +157,14 @@ pub(super) struct Scope<L> {
 
 impl<L> Scope<L> {
     pub(super) fn new(cap: u32) -> Self {
-        Self { cap, counts: Counts::default(), unfilled: 0, idle: List::new(), closing: List::new(), pace: Pace::default() }
+        Self {
+            cap,
+            counts: Counts::default(),
+            unfilled: 0,
+            idle: List::new(),
+            closing: List::new(),
+            pace: Pace::default(),
+        }
     }
 
     /// Whether a tenant that has `own` permits of its reserve to come may take a free permit under `cap`.
@@ -189,7 +204,10 @@ impl Pace {
     pub(super) fn average(&mut self, now: Time) -> Option<Time> {
         if self.count > 0 {
             let sample = now.saturating_sub(self.since) / self.count;
-            self.average = Some(self.average.map_or(sample, |average| (average * 3 + sample) / 4));
+            self.average = Some(
+                self.average
+                    .map_or(sample, |average| (average * 3 + sample) / 4),
+            );
             self.start(now);
         }
         self.average
@@ -206,7 +224,10 @@ impl<C, E> Ledger<C, E> {
             ledger.servers[server as usize].scope.counts.add(place);
             ledger.total.counts.add(place);
         });
-        debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
+        debug_assert!(
+            self.total.counts.all <= self.total.cap,
+            "a permit is taken only where one is free"
+        );
         self.permits.insert(Permit {
             tenant,
             server,
@@ -231,7 +252,10 @@ impl<C, E> Ledger<C, E> {
         let (from, to) = (entry.state.place(), state.place());
         if from != to {
             tenant.counts.shift(from, to);
-            self.servers[entry.server as usize].scope.counts.shift(from, to);
+            self.servers[entry.server as usize]
+                .scope
+                .counts
+                .shift(from, to);
             self.total.counts.shift(from, to);
         }
         if matches!(state, State::Recycling) {
@@ -248,13 +272,21 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn free_permit(&mut self, permit: u32, now: Time) {
         let entry = self.permits.remove(permit);
         let (tenant, server, place) = (entry.tenant, entry.server, entry.state.place());
-        debug_assert!(matches!(place, Place::Opening | Place::Closing | Place::Pool), "no other state ends so");
-        debug_assert!(!entry.in_tenant.is_linked() && !entry.in_server.is_linked() && !entry.in_total.is_linked());
+        debug_assert!(
+            matches!(place, Place::Opening | Place::Closing | Place::Pool),
+            "no other state ends so"
+        );
+        debug_assert!(
+            !entry.in_tenant.is_linked()
+                && !entry.in_server.is_linked()
+                && !entry.in_total.is_linked()
+        );
         self.with_reserve(tenant, |ledger| {
             ledger.tenants[tenant].counts.sub(place);
             ledger.servers[server as usize].scope.counts.sub(place);
             ledger.total.counts.sub(place);
         });
+        self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
         self.came_back(tenant, server);
         self.notify_watchers(tenant);
         self.refresh(tenant);
@@ -299,7 +331,10 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn link_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize].scope.idle.push(&mut self.permits, permit);
+        self.servers[server as usize]
+            .scope
+            .idle
+            .push(&mut self.permits, permit);
         self.total.idle.push(&mut self.permits, permit);
     }
 
@@ -317,7 +352,10 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn unlink_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize].scope.idle.remove(&mut self.permits, permit);
+        self.servers[server as usize]
+            .scope
+            .idle
+            .remove(&mut self.permits, permit);
         self.total.idle.remove(&mut self.permits, permit);
     }
 
@@ -335,7 +373,10 @@ impl<C, E> Ledger<C, E> {
     /// Pins idle connections of a tenant while its reserve wants pins.
     pub(super) fn pin_idle(&mut self, tenant: u32) {
         while self.tenants[tenant].pins < self.tenants[tenant].reserve {
-            let unpinned = self.tenants[tenant].idle.iter(&self.permits).find(|&i| !self.permits[i].pinned);
+            let unpinned = self.tenants[tenant]
+                .idle
+                .iter(&self.permits)
+                .find(|&i| !self.permits[i].pinned);
             let Some(heir) = unpinned else { return };
             self.unlink_victim(heir, self.permits[heir].server);
             self.permits[heir].pinned = true;
@@ -345,13 +386,19 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn link_closing(&mut self, permit: u32) {
         let server = self.permits[permit].server;
-        self.servers[server as usize].scope.closing.push(&mut self.permits, permit);
+        self.servers[server as usize]
+            .scope
+            .closing
+            .push(&mut self.permits, permit);
         self.total.closing.push(&mut self.permits, permit);
     }
 
     pub(super) fn unlink_closing(&mut self, permit: u32) {
         let server = self.permits[permit].server;
-        self.servers[server as usize].scope.closing.remove(&mut self.permits, permit);
+        self.servers[server as usize]
+            .scope
+            .closing
+            .remove(&mut self.permits, permit);
         self.total.closing.remove(&mut self.permits, permit);
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::Ledger;
 use super::budget::{Counts, Place, State};
 use super::queue::Answer;
 use super::tenants::Mode;
-use super::Ledger;
 
 impl<C, E> Ledger<C, E> {
     /// Recounts everything.
@@ -18,7 +18,7 @@ impl<C, E> Ledger<C, E> {
     /// 4. A closing whose permit can be counted on and was promised to nobody stands in the lists of closings; nothing else does.
     /// 5. A waiter is in its tenant's line or has an answer, never both; lines are in order of arrival.
     /// 6. A grant belongs to a waiter that has it as its answer, and the other way round; it counts as in use.
-    /// 7. No servable waiter waits: no turn can be given after a command. A tenant whose first waiter wants a connection has none idle.
+    /// 7. No servable waiter waits: no turn can be given after a command. A tenant whose waiters want a connection has none idle.
     /// 8. A tenant stands among its server's ready exactly while another permit would help it, at the place that it has now.
     /// 9. What tenants with a reserve lack is kept free, and pins are as many as the reserve wants and the open connections allow.
     /// 10. Promises, recyclings and answers are counted where they are read.
@@ -51,57 +51,122 @@ impl<C, E> Ledger<C, E> {
             total.add(place);
         }
         assert_eq!(self.total.counts, total, "1: the total's counts");
-        assert!(total.all() <= self.total.cap, "2: {} permits of {}", total.all(), self.total.cap);
+        assert!(
+            total.all() <= self.total.cap,
+            "2: {} permits of {}",
+            total.all(),
+            self.total.cap
+        );
         for (index, tenant) in self.tenants.iter() {
             let counts = tenants.remove(&index).unwrap_or_default();
             assert_eq!(tenant.counts, counts, "1: the counts of {:?}", tenant.name);
-            assert!(counts.all() <= tenant.cap, "2: {} permits of {:?}, {} allowed", counts.all(), tenant.name, tenant.cap);
+            assert!(
+                counts.all() <= tenant.cap,
+                "2: {} permits of {:?}, {} allowed",
+                counts.all(),
+                tenant.name,
+                tenant.cap
+            );
         }
-        assert!(tenants.is_empty(), "1: a permit of a tenant that is not known");
+        assert!(
+            tenants.is_empty(),
+            "1: a permit of a tenant that is not known"
+        );
         for (index, server) in (0..).zip(&self.servers) {
             let counts = servers.remove(&index).unwrap_or_default();
-            assert_eq!(server.scope.counts, counts, "1: the counts of {:?}", server.id);
-            assert!(counts.all() <= server.scope.cap, "2: {} permits on {:?}", counts.all(), server.id);
+            assert_eq!(
+                server.scope.counts, counts,
+                "1: the counts of {:?}",
+                server.id
+            );
+            assert!(
+                counts.all() <= server.scope.cap,
+                "2: {} permits on {:?}",
+                counts.all(),
+                server.id
+            );
         }
     }
 
     fn check_lists(&self) {
         let idle_of = |wanted: &dyn Fn(u32) -> bool| {
-            let mut idle: Vec<u32> = self.permits.iter().filter(|(index, _)| wanted(*index)).map(|(index, _)| index).collect();
+            let mut idle: Vec<u32> = self
+                .permits
+                .iter()
+                .filter(|(index, _)| wanted(*index))
+                .map(|(index, _)| index)
+                .collect();
             idle.sort_unstable();
             idle
         };
         let is_idle = |index: u32| matches!(self.permits[index].state, State::Idle(_));
         let is_victim = |index: u32| is_idle(index) && !self.permits[index].pinned;
-        let is_spare = |index: u32| matches!(self.permits[index].state, State::Closing { promise: None, late: false, .. });
+        let is_spare = |index: u32| {
+            matches!(
+                self.permits[index].state,
+                State::Closing {
+                    promise: None,
+                    late: false,
+                    ..
+                }
+            )
+        };
         let same = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             assert!(
-                listed.windows(2).all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
+                listed
+                    .windows(2)
+                    .all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
                 "{what}: the oldest first"
             );
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
         };
-        same(self.total.idle.iter(&self.permits).collect(), idle_of(&is_victim), "3: the total's idle");
-        same(self.total.closing.iter(&self.permits).collect(), idle_of(&is_spare), "4: the total's closings");
+        same(
+            self.total.idle.iter(&self.permits).collect(),
+            idle_of(&is_victim),
+            "3: the total's idle",
+        );
+        same(
+            self.total.closing.iter(&self.permits).collect(),
+            idle_of(&is_spare),
+            "4: the total's closings",
+        );
         for (at, server) in (0..).zip(&self.servers) {
             let here = |index: u32| self.permits[index].server == at;
             let scope = &server.scope;
-            same(scope.idle.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_victim(i)), "3: a server's idle");
-            same(scope.closing.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_spare(i)), "4: a server's closings");
+            same(
+                scope.idle.iter(&self.permits).collect(),
+                idle_of(&|i| here(i) && is_victim(i)),
+                "3: a server's idle",
+            );
+            same(
+                scope.closing.iter(&self.permits).collect(),
+                idle_of(&|i| here(i) && is_spare(i)),
+                "4: a server's closings",
+            );
         }
         for (at, tenant) in self.tenants.iter() {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
-            same(tenant.idle.iter(&self.permits).collect(), idle_of(&mine), "3: a tenant's idle");
+            same(
+                tenant.idle.iter(&self.permits).collect(),
+                idle_of(&mine),
+                "3: a tenant's idle",
+            );
         }
         for (index, permit) in self.permits.iter() {
             let open = matches!(permit.state.place(), Place::Idle | Place::InUse);
             let listed = self.expiries.contains(&(permit.expires_at, index));
             assert!(open || !listed, "14: only an open connection expires");
-            assert!(listed || !matches!(permit.state, State::Idle(_)), "14: every idle connection expires");
+            assert!(
+                listed || !matches!(permit.state, State::Idle(_)),
+                "14: every idle connection expires"
+            );
         }
         let open = self.total.counts.of(Place::Idle) + self.total.counts.of(Place::InUse);
-        assert!(self.expiries.len() <= open as usize, "14: expiries of what is gone");
+        assert!(
+            self.expiries.len() <= open as usize,
+            "14: expiries of what is gone"
+        );
     }
 
     fn check_waiters(&self) {
@@ -110,36 +175,82 @@ impl<C, E> Ledger<C, E> {
             let line: Vec<u32> = tenant.line.iter(&self.waiters).collect();
             queued += tenant.line.len();
             for &waiter in &line {
-                assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter in another's line");
-                assert!(self.waiters[waiter].answer.is_none(), "5: a waiter in line has no answer");
+                assert_eq!(
+                    self.waiters[waiter].tenant.index(),
+                    at,
+                    "5: a waiter in another's line"
+                );
+                assert!(
+                    self.waiters[waiter].answer.is_none(),
+                    "5: a waiter in line has no answer"
+                );
             }
-            let ordered = line.windows(2).all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
+            let ordered = line
+                .windows(2)
+                .all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
             assert!(ordered, "5: a line is in order of arrival");
-            let all = self.waiters.iter().filter(|(_, waiter)| waiter.tenant.index() == at).count();
-            assert_eq!(tenant.waiters as usize, all, "10: the waiters of {:?}", tenant.name);
-            assert!(self.plain_waiter(at).is_none() || tenant.idle.is_empty(), "7: {:?} waits beside its own idle one", tenant.name);
+            let all = self
+                .waiters
+                .iter()
+                .filter(|(_, waiter)| waiter.tenant.index() == at)
+                .count();
+            assert_eq!(
+                tenant.waiters as usize, all,
+                "10: the waiters of {:?}",
+                tenant.name
+            );
+            let needy = self.plain_waiter(at).is_some() && self.wants(at) > 0;
+            assert!(
+                !needy || tenant.idle.is_empty(),
+                "7: {:?} waits beside its own idle one",
+                tenant.name
+            );
         }
         assert_eq!(self.queued, queued, "10: waiters in line");
-        let unanswered = self.waiters.iter().filter(|(_, waiter)| waiter.answer.is_none()).count();
-        assert_eq!(queued as usize, unanswered, "5: a waiter without an answer is in line");
+        let unanswered = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.answer.is_none())
+            .count();
+        assert_eq!(
+            queued as usize, unanswered,
+            "5: a waiter without an answer is in line"
+        );
         for (index, permit) in self.permits.iter() {
             if let State::Granted(_, waiter) = permit.state {
-                let waiter = self.waiters.find(waiter).expect("6: a grant's waiter exists");
+                let waiter = self
+                    .waiters
+                    .find(waiter)
+                    .expect("6: a grant's waiter exists");
                 let mine = matches!(self.waiters[waiter].answer, Some(Answer::Connection(key)) if self.permits.find(key) == Some(index));
                 assert!(mine, "6: a grant is its waiter's answer");
             }
         }
         for (index, waiter) in self.waiters.iter() {
             if let Some(Answer::Connection(key)) = waiter.answer {
-                let permit = self.permits.find(key).expect("6: an answer's permit exists");
-                let State::Granted(_, key) = self.permits[permit].state else { panic!("6: an answer's permit is granted") };
+                let permit = self
+                    .permits
+                    .find(key)
+                    .expect("6: an answer's permit exists");
+                let State::Granted(_, key) = self.permits[permit].state else {
+                    panic!("6: an answer's permit is granted")
+                };
                 assert_eq!(self.waiters.find(key), Some(index), "6: to this waiter");
             }
             let gathers = !waiter.gathered.is_empty() && waiter.answer.is_none();
-            assert!(!gathers || self.gathering == Some(index), "11: only one gathers");
+            assert!(
+                !gathers || self.gathering == Some(index),
+                "11: only one gathers"
+            );
             for &key in &waiter.gathered {
-                let permit = self.permits.find(key).expect("11: a gathered permit exists");
-                assert!(matches!(self.permits[permit].state, State::Pool), "11: a gathered permit is set aside");
+                let permit = self
+                    .permits
+                    .find(key)
+                    .expect("11: a gathered permit exists");
+                assert!(
+                    matches!(self.permits[permit].state, State::Pool),
+                    "11: a gathered permit is set aside"
+                );
             }
         }
     }
@@ -152,12 +263,22 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(tenant.ready, now, "8: {:?} among the ready", tenant.name);
             if let Some((lane, turn)) = now {
                 ready += 1;
-                let here = self.servers[tenant.server as usize].ready.lanes[lane as usize].contains(&turn);
+                let here =
+                    self.servers[tenant.server as usize].ready.lanes[lane as usize].contains(&turn);
                 assert!(here, "8: {:?} in its lane", tenant.name);
             }
         }
-        let listed: usize = self.servers.iter().flat_map(|server| &server.ready.lanes).map(|lane| lane.len()).sum();
-        assert_eq!((ready, ready), (self.ready as usize, listed), "8: how many are ready");
+        let listed: usize = self
+            .servers
+            .iter()
+            .flat_map(|server| &server.ready.lanes)
+            .map(|lane| lane.len())
+            .sum();
+        assert_eq!(
+            (ready, ready),
+            (self.ready as usize, listed),
+            "8: how many are ready"
+        );
     }
 
     fn check_reserves(&self) {
@@ -166,16 +287,43 @@ impl<C, E> Ledger<C, E> {
         for (index, tenant) in self.tenants.iter() {
             unfilled += tenant.unfilled();
             *unfilled_on.entry(tenant.server).or_default() += tenant.unfilled();
-            let pinned = self.permits.iter().filter(|(_, permit)| permit.tenant == index && permit.pinned).count();
-            assert_eq!(tenant.pins as usize, pinned, "9: the pins of {:?}", tenant.name);
-            assert!(tenant.pins <= tenant.reserve, "9: {:?} has more pins than reserve", tenant.name);
-            let unpinned = tenant.idle.iter(&self.permits).any(|permit| !self.permits[permit].pinned);
-            assert!(tenant.pins == tenant.reserve || !unpinned, "9: {:?} lacks a pin beside an unpinned idle one", tenant.name);
+            let pinned = self
+                .permits
+                .iter()
+                .filter(|(_, permit)| permit.tenant == index && permit.pinned)
+                .count();
+            assert_eq!(
+                tenant.pins as usize, pinned,
+                "9: the pins of {:?}",
+                tenant.name
+            );
+            assert!(
+                tenant.pins <= tenant.reserve,
+                "9: {:?} has more pins than reserve",
+                tenant.name
+            );
+            let unpinned = tenant
+                .idle
+                .iter(&self.permits)
+                .any(|permit| !self.permits[permit].pinned);
+            assert!(
+                tenant.pins == tenant.reserve || !unpinned,
+                "9: {:?} lacks a pin beside an unpinned idle one",
+                tenant.name
+            );
         }
         assert_eq!(self.total.unfilled, unfilled, "9: what the reserves lack");
-        assert!(self.total.cap - self.total.counts.all() >= unfilled, "9: a reserve is not kept free");
+        assert!(
+            self.total.cap - self.total.counts.all() >= unfilled,
+            "9: a reserve is not kept free"
+        );
         for (index, server) in (0..).zip(&self.servers) {
-            assert_eq!(server.scope.unfilled, unfilled_on.remove(&index).unwrap_or(0), "9: what the reserves lack on {:?}", server.id);
+            assert_eq!(
+                server.scope.unfilled,
+                unfilled_on.remove(&index).unwrap_or(0),
+                "9: what the reserves lack on {:?}",
+                server.id
+            );
         }
     }
 
@@ -186,15 +334,32 @@ impl<C, E> Ledger<C, E> {
             let promised = self.permits.iter().filter(|(_, permit)| {
                 matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.tenant == key)
             });
-            assert_eq!(tenant.promised as usize, promised.count(), "10: promises to {:?}", tenant.name);
-            let recycling = self.permits.iter().filter(|(_, permit)| permit.tenant == index && matches!(permit.state, State::Recycling));
-            assert_eq!(tenant.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
+            assert_eq!(
+                tenant.promised as usize,
+                promised.count(),
+                "10: promises to {:?}",
+                tenant.name
+            );
+            let recycling = self.permits.iter().filter(|(_, permit)| {
+                permit.tenant == index && matches!(permit.state, State::Recycling)
+            });
+            assert_eq!(
+                tenant.recycling as usize,
+                recycling.count(),
+                "10: recyclings of {:?}",
+                tenant.name
+            );
         }
         for (index, server) in (0..).zip(&self.servers) {
             let promised = self.permits.iter().filter(|(_, permit)| {
                 matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.server == index)
             });
-            assert_eq!(server.promised as usize, promised.count(), "10: promises on {:?}", server.id);
+            assert_eq!(
+                server.promised as usize,
+                promised.count(),
+                "10: promises on {:?}",
+                server.id
+            );
         }
         for (_, permit) in self.permits.iter() {
             overdue += u32::from(matches!(permit.state, State::Closing { overdue: true, .. }));
@@ -203,12 +368,30 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn check_table(&self) {
-        assert_eq!(self.by_name.len(), self.tenants.len(), "13: names and tenants");
+        assert_eq!(
+            self.by_name.len(),
+            self.tenants.len(),
+            "13: names and tenants"
+        );
         for (index, tenant) in self.tenants.iter() {
-            assert_eq!(self.find(tenant.name.as_str()), Some(index), "13: {:?} under its name", tenant.name);
-            assert_eq!(tenant.is_quiet(), tenant.is_listed_quiet(), "13: {:?} among the quiet", tenant.name);
+            assert_eq!(
+                self.find(tenant.name.as_str()),
+                Some(index),
+                "13: {:?} under its name",
+                tenant.name
+            );
+            assert_eq!(
+                tenant.is_quiet(),
+                tenant.is_listed_quiet(),
+                "13: {:?} among the quiet",
+                tenant.name
+            );
         }
-        assert_eq!(self.quiet.len() as usize, self.quiet.iter(&self.tenants).count(), "13: the list of the quiet");
+        assert_eq!(
+            self.quiet.len() as usize,
+            self.quiet.iter(&self.tenants).count(),
+            "13: the list of the quiet"
+        );
     }
 
     fn check_closed(&self) {
@@ -216,10 +399,20 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         assert_eq!(self.queued, 0, "12: closed, and somebody waits");
-        assert_eq!(self.total.counts.of(Place::Idle), 0, "12: closed, and a connection is idle");
-        let granted = self.permits.iter().any(|(_, permit)| matches!(permit.state, State::Granted(..)));
+        assert_eq!(
+            self.total.counts.of(Place::Idle),
+            0,
+            "12: closed, and a connection is idle"
+        );
+        let granted = self
+            .permits
+            .iter()
+            .any(|(_, permit)| matches!(permit.state, State::Granted(..)));
         assert!(!granted, "12: closed, and a grant is open");
-        let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
+        let drained = self
+            .tenants
+            .iter()
+            .all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
         assert!(drained, "12: a tenant that is not active has an empty line");
     }
 }

@@ -70,7 +70,9 @@ pub(super) enum Due {
 
 /// Exponential with full jitter: anything from 1 ms to the ceiling.
 fn backoff(failures: u32, random: u64) -> Duration {
-    let ceiling = BACKOFF_BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF_MAX);
+    let ceiling = BACKOFF_BASE
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(BACKOFF_MAX);
     let ceiling = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
     Duration::from_millis(1) + Duration::from_micros(random % ceiling)
 }
@@ -79,7 +81,10 @@ impl<C, E> Ledger<C, E> {
     /// What the server takes at present: its cap, or less after it said "full".
     pub(super) fn server_cap(&self, server: u32) -> u32 {
         let entry = &self.servers[server as usize];
-        let full = entry.full.as_ref().map_or(u32::MAX, |full| full.limit + u32::from(full.probing));
+        let full = entry
+            .full
+            .as_ref()
+            .map_or(u32::MAX, |full| full.limit + u32::from(full.probing));
         entry.scope.cap.min(full)
     }
 
@@ -107,18 +112,26 @@ impl<C, E> Ledger<C, E> {
         let circuit = self.tenants[tenant].circuit.as_mut()?;
         if now >= circuit.retry_at {
             circuit.resting = false;
+            self.refresh(tenant);
         }
+        let circuit = self.tenants[tenant].circuit.as_ref()?;
         if circuit.failures == 0 || !(circuit.resting || probing) {
             return None;
         }
         let retry_after = circuit.retry_at.saturating_sub(now).max(BACKOFF_BASE / 10);
-        Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
+        Some(Refusal::Unavailable {
+            kind: circuit.kind,
+            retry_after,
+            source: circuit.source.clone(),
+        })
     }
 
     /// opening -> free. The waiter it failed for is told why, the tenant's others that it is unavailable; a full server
     /// is nobody's failure, and everybody keeps their place.
     pub fn open_failed(&mut self, permit: PermitKey, failure: Failure<E>, random: u64, now: Time) {
-        let Some(index) = self.permits.find(permit) else { return };
+        let Some(index) = self.permits.find(permit) else {
+            return;
+        };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.free_permit(index, now);
@@ -136,7 +149,7 @@ impl<C, E> Ledger<C, E> {
             let timed_out = source.is_none() && kind == FailureKind::Unreachable;
             self.open_circuit(tenant, kind, source, timed_out, random, now);
         }
-        self.serve(now);
+        self.serve_line_and_others(tenant, now);
     }
 
     fn circuit(&mut self, tenant: u32) -> &mut Circuit<E> {
@@ -152,7 +165,15 @@ impl<C, E> Ledger<C, E> {
         })
     }
 
-    fn open_circuit(&mut self, tenant: u32, kind: FailureKind, source: Option<Arc<E>>, timed_out: bool, random: u64, now: Time) {
+    fn open_circuit(
+        &mut self,
+        tenant: u32,
+        kind: FailureKind,
+        source: Option<Arc<E>>,
+        timed_out: bool,
+        random: u64,
+        now: Time,
+    ) {
         let circuit = self.circuit(tenant);
         circuit.failures = circuit.failures.saturating_add(1);
         circuit.kind = kind;
@@ -162,10 +183,17 @@ impl<C, E> Ledger<C, E> {
         let before = std::mem::replace(&mut circuit.source, source.clone());
         self.actions.extend(before.map(Action::DropError));
         self.due.insert((due, Due::Tenant(tenant)));
-        let unavailable = || Refusal::Unavailable { kind, retry_after, source: source.clone() };
+        let unavailable = || Refusal::Unavailable {
+            kind,
+            retry_after,
+            source: source.clone(),
+        };
         if let Some(first) = self.tenants[tenant].line.oldest() {
             let refusal = match &source {
-                Some(source) => Refusal::Connect { kind, source: source.clone() },
+                Some(source) => Refusal::Connect {
+                    kind,
+                    source: source.clone(),
+                },
                 None if timed_out => self.timed_out_connecting(first, now),
                 None => unavailable(),
             };
@@ -178,7 +206,11 @@ impl<C, E> Ledger<C, E> {
     /// A connect succeeded: the tenant's failures are history.
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
-        self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));
+        self.actions.extend(
+            circuit
+                .and_then(|circuit| circuit.source)
+                .map(Action::DropError),
+        );
     }
 
     fn full_seen(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
@@ -192,14 +224,27 @@ impl<C, E> Ledger<C, E> {
         let due = circuit.retry_at;
         self.due.insert((due, Due::Tenant(tenant)));
         let entry = &mut self.servers[server as usize];
-        let by_another = entry.full_seen.replace((key, now)).is_some_and(|(other, at)| other != key && now.saturating_sub(at) <= FULL_WINDOW);
+        let by_another = entry
+            .full_seen
+            .replace((key, now))
+            .is_some_and(|(other, at)| other != key && now.saturating_sub(at) <= FULL_WINDOW);
         if by_another || entry.full.is_some() {
             let counts = &entry.scope.counts;
             let limit = (counts.all() - counts.of(Place::Opening)).max(1);
-            let failures = entry.full.as_ref().map_or(1, |full| full.failures.saturating_add(1));
-            entry.full = Some(ServerFull { limit, failures, probing: false });
+            let failures = entry
+                .full
+                .as_ref()
+                .map_or(1, |full| full.failures.saturating_add(1));
+            entry.full = Some(ServerFull {
+                limit,
+                failures,
+                probing: false,
+            });
             // The low bits chose the tenant's wait.
-            self.due.insert((now + backoff(failures, random.rotate_right(32)), Due::Server(server)));
+            self.due.insert((
+                now + backoff(failures, random.rotate_right(32)),
+                Due::Server(server),
+            ));
         }
         self.refresh(tenant);
     }

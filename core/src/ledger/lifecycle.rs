@@ -12,7 +12,9 @@ impl<C, E> Ledger<C, E> {
     /// Active -> draining: nothing is handed out or opened any more; everybody in line is answered at once; what is idle
     /// closes. What is out closes when it comes back. Again and again is once.
     pub fn drain(&mut self, name: &str, now: Time) -> bool {
-        let Some(tenant) = self.find(name) else { return false };
+        let Some(tenant) = self.find(name) else {
+            return false;
+        };
         if self.tenants[tenant].mode == Mode::Active {
             self.tenants[tenant].mode = Mode::Draining;
             self.clear_out(tenant, || Refusal::Draining, now);
@@ -23,7 +25,9 @@ impl<C, E> Ledger<C, E> {
 
     /// Draining -> active, on the server that the factory now names. True where the tenant was draining.
     pub fn resume(&mut self, name: &str, server: &ServerId, now: Time) -> bool {
-        let Some(tenant) = self.find(name) else { return false };
+        let Some(tenant) = self.find(name) else {
+            return false;
+        };
         if self.tenants[tenant].mode != Mode::Draining {
             return false;
         }
@@ -36,7 +40,9 @@ impl<C, E> Ledger<C, E> {
 
     /// Closes a tenant's idle connections; says how many.
     pub fn evict(&mut self, name: &str, now: Time) -> u32 {
-        let Some(tenant) = self.find(name) else { return 0 };
+        let Some(tenant) = self.find(name) else {
+            return 0;
+        };
         let mut closed = 0;
         while let Some(permit) = self.tenants[tenant].idle.oldest() {
             self.close_idle(permit, now);
@@ -51,7 +57,9 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
         self.answer_line(tenant, &refusal, now);
         for permit in self.permits.indices() {
-            if self.permits[permit].tenant == tenant && matches!(self.permits[permit].state, State::Granted(..)) {
+            if self.permits[permit].tenant == tenant
+                && matches!(self.permits[permit].state, State::Granted(..))
+            {
                 self.revoke(permit, refusal(), now);
             }
         }
@@ -63,7 +71,9 @@ impl<C, E> Ledger<C, E> {
 
     /// granted -> closing: the grant is taken back and its waiter refused.
     fn revoke(&mut self, permit: u32, refusal: Refusal<E>, now: Time) {
-        let State::Granted(connection, waiter) = self.enter(permit, State::InUse, now) else { return };
+        let State::Granted(connection, waiter) = self.enter(permit, State::InUse, now) else {
+            return;
+        };
         if let Some(waiter) = self.waiters.find(waiter) {
             // It was woken when it was granted, and has not looked yet.
             self.waiters[waiter].answer = Some(Answer::Refused(refusal));

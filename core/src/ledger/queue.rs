@@ -162,14 +162,22 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn turn_of(&self, tenant: u32) -> Turn {
         let entry = &self.tenants[tenant];
-        let used = entry.counts.all() - entry.counts.of(Place::Idle) - entry.counts.of(Place::Closing) + entry.promised;
-        Turn { load: (u64::from(used) << 20) / u64::from(entry.weight), stamp: entry.stamp, tenant }
+        let used =
+            entry.counts.all() - entry.counts.of(Place::Idle) - entry.counts.of(Place::Closing)
+                + entry.promised;
+        Turn {
+            load: (u64::from(used) << 20) / u64::from(entry.weight),
+            stamp: entry.stamp,
+            tenant,
+        }
     }
 
     /// How many more permits the tenant's waiters can use, beyond those on their way to it.
     pub(super) fn wants(&self, tenant: u32) -> u32 {
         let entry = &self.tenants[tenant];
-        let Some(first) = entry.line.oldest() else { return 0 };
+        let Some(first) = entry.line.oldest() else {
+            return 0;
+        };
         let first = &self.waiters[first];
         if first.ask.pool > 0 {
             return (first.ask.pool - first.gathered.len() as u32).saturating_sub(entry.promised);
@@ -187,21 +195,27 @@ impl<C, E> Ledger<C, E> {
         let room = entry.counts.all() + entry.promised < entry.cap;
         // A connection of its own that has just become idle is for its own line first (`offer`).
         let served_by_itself = !entry.idle.is_empty();
-        if let Some(waiter) = self.pool_at_head(tenant) {
-            let mine = self.gathering.is_none_or(|other| other == waiter);
+        if self.pool_at_head(tenant).is_some() {
             let possible = room || (entry.counts.all() <= entry.cap && !entry.idle.is_empty());
-            return (mine && possible).then_some(Lane::Pool);
+            return possible.then_some(Lane::Pool);
         }
         let opening = entry.counts.of(Place::Opening) + entry.promised;
         if !room || served_by_itself || opening >= self.opening_slots(tenant) {
             return None;
         }
-        Some(if entry.counts.all() + entry.promised < entry.reserve { Lane::Reserved } else { Lane::Common })
+        Some(if entry.counts.all() + entry.promised < entry.reserve {
+            Lane::Reserved
+        } else {
+            Lane::Common
+        })
     }
 
     /// The waiter for a pool lease that is first in a tenant's line, if it is one.
     pub(super) fn pool_at_head(&self, tenant: u32) -> Option<u32> {
-        self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool > 0)
+        self.tenants[tenant]
+            .line
+            .oldest()
+            .filter(|&waiter| self.waiters[waiter].ask.pool > 0)
     }
 
     /// Brings the tenant's place among the ready up to date. Called after every change to its line, its permits or what
@@ -216,11 +230,6 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn refresh_waiting(&mut self, tenant: u32) {
-        if !self.tenants[tenant].parked && self.gathering.is_some() && self.gathering != self.pool_at_head(tenant) {
-            // Whether it wants to gather itself is asked again when the present gathering ends.
-            self.tenants[tenant].parked = true;
-            self.parked.push(self.tenants.key(tenant));
-        }
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
         let entry = &mut self.tenants[tenant];
         if entry.ready == now {
@@ -254,12 +263,17 @@ impl<C, E> Ledger<C, E> {
         let entry = self.remove_waiter(waiter, now);
         match entry.answer {
             Some(Answer::Connection(key)) => {
-                let Some(permit) = self.permits.find(key) else { unreachable!("a granted permit is held for its waiter") };
+                let Some(permit) = self.permits.find(key) else {
+                    unreachable!("a granted permit is held for its waiter")
+                };
                 let State::Granted(connection, _) = self.enter(permit, State::InUse, now) else {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
                 self.permits[permit].caller = entry.ask.caller;
-                Polled::Connection(Held { permit: key, connection })
+                Polled::Connection(Held {
+                    permit: key,
+                    connection,
+                })
             }
             Some(Answer::Pool) => Polled::Pool(entry.gathered),
             Some(Answer::Refused(refusal)) => Polled::Refused(refusal),
@@ -280,7 +294,9 @@ impl<C, E> Ledger<C, E> {
 
     /// The acquire behind a waiter was dropped: no permit, place or grant stays behind (rule 8).
     pub fn cancel(&mut self, waiter: WaiterKey, now: Time) {
-        let Some(index) = self.waiters.find(waiter) else { return };
+        let Some(index) = self.waiters.find(waiter) else {
+            return;
+        };
         if self.waiters[index].answer.is_none() {
             self.give_up_gathering(index, now);
             let tenant = self.leave_line(index, now);
@@ -289,7 +305,9 @@ impl<C, E> Ledger<C, E> {
             return self.serve_line_and_others(tenant, now);
         }
         match self.collect(index, now) {
-            Polled::Connection(Held { permit, connection }) => self.come_back(permit.index(), connection, now),
+            Polled::Connection(Held { permit, connection }) => {
+                self.come_back(permit.index(), connection, now)
+            }
             Polled::Pool(permits) => self.free_pool(&permits, now),
             Polled::Refused(refusal) => self.discard(refusal),
             Polled::Pending(_) => unreachable!("it had an answer"),

@@ -39,8 +39,6 @@ pub(super) struct Tenant<E> {
     pub(super) stamp: u64,
     /// Where it stands among the ready; None while another permit would not help it.
     pub(super) ready: Option<(Lane, Turn)>,
-    /// Stands in [`Ledger::parked`].
-    pub(super) parked: bool,
     /// Since when hand-overs within other tenants pass it over.
     pub(super) passed_since: Option<Time>,
     pub(super) pace: Pace,
@@ -73,7 +71,11 @@ impl<E> Tenant<E> {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.counts.all() == 0 && self.waiters == 0 && self.promised == 0 && self.reserve == 0 && self.mode != Mode::Draining
+        self.counts.all() == 0
+            && self.waiters == 0
+            && self.promised == 0
+            && self.reserve == 0
+            && self.mode != Mode::Draining
     }
 }
 
@@ -99,7 +101,9 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        self.by_name.find(hash, |&index| self.tenants[index].name.as_str() == name).copied()
+        self.by_name
+            .find(hash, |&index| self.tenants[index].name.as_str() == name)
+            .copied()
     }
 
     /// Makes a tenant known. A tenant that is known already stays as it is.
@@ -108,7 +112,12 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         let server = self.admit_server(server);
-        let limits = self.settings.tenants.get(&name).copied().unwrap_or_default();
+        let limits = self
+            .settings
+            .tenants
+            .get(&name)
+            .copied()
+            .unwrap_or_default();
         let hash = self.hasher.hash_one(name.as_str());
         let index = self.tenants.insert(Tenant {
             name,
@@ -126,7 +135,6 @@ impl<C, E> Ledger<C, E> {
             pins: 0,
             stamp: 0,
             ready: None,
-            parked: false,
             passed_since: None,
             pace: Pace::default(),
             circuit: None,
@@ -136,7 +144,9 @@ impl<C, E> Ledger<C, E> {
         });
         self.limit_tenant(index, limits);
         let (tenants, hasher) = (&self.tenants, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
+        self.by_name.insert_unique(hash, index, |&index| {
+            hasher.hash_one(tenants[index].name.as_str())
+        });
         self.settle(index, now);
         if self.tenants.len() > self.settings.max_known_tenants as usize {
             // The bound on how many are remembered wins over how long.
@@ -146,7 +156,9 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn limit_tenant(&mut self, tenant: u32, limits: TenantLimits) {
-        let cap = limits.max.unwrap_or(self.settings.max_connections_per_tenant);
+        let cap = limits
+            .max
+            .unwrap_or(self.settings.max_connections_per_tenant);
         self.with_reserve(tenant, |ledger| {
             let entry = &mut ledger.tenants[tenant];
             entry.cap = cap;
@@ -166,7 +178,10 @@ impl<C, E> Ledger<C, E> {
                 scope: Scope::new(cap),
                 capped: limit.is_some(),
                 ready: Ready::default(),
-                max_connecting: self.settings.max_connecting.unwrap_or_else(|| (cap / 4).max(2)),
+                max_connecting: self
+                    .settings
+                    .max_connecting
+                    .unwrap_or_else(|| (cap / 4).max(2)),
                 promised: 0,
                 epoch: 0,
                 connect_time: None,
@@ -198,15 +213,24 @@ impl<C, E> Ledger<C, E> {
     /// circuit, a tombstone younger than its time) goes to the end and waits once more.
     pub(super) fn forget_due(&mut self, now: Time, most: u32) {
         for _ in 0..most {
-            let Some(oldest) = self.quiet.oldest() else { return };
+            let Some(oldest) = self.quiet.oldest() else {
+                return;
+            };
             let entry = &self.tenants[oldest];
             let removed = entry.mode == Mode::Removed;
-            let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
+            let patience = if removed {
+                self.settings.tombstone_ttl
+            } else {
+                self.settings.forget_after
+            };
             let age = now.saturating_sub(entry.quiet_since);
             if age < patience.min(self.settings.forget_after) {
                 return;
             }
-            let remembers = entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now));
+            let remembers = entry
+                .circuit
+                .as_ref()
+                .is_some_and(|circuit| circuit.is_open(now));
             if age < patience || remembers {
                 self.quiet.remove(&mut self.tenants, oldest);
                 self.quiet.push(&mut self.tenants, oldest);

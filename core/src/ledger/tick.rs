@@ -39,7 +39,9 @@ impl<C, E> Ledger<C, E> {
 
     fn close_expired(&mut self, now: Time) {
         for _ in 0..CLOSES_PER_TICK {
-            let Some(oldest) = self.total.idle.oldest() else { break };
+            let Some(oldest) = self.total.idle.oldest() else {
+                break;
+            };
             if now.saturating_sub(self.permits[oldest].since) < self.settings.idle_timeout {
                 break;
             }
@@ -47,7 +49,9 @@ impl<C, E> Ledger<C, E> {
             self.close_idle(oldest, now);
         }
         for _ in 0..CLOSES_PER_TICK {
-            let Some(&(expires_at, permit)) = self.expiries.first() else { break };
+            let Some(&(expires_at, permit)) = self.expiries.first() else {
+                break;
+            };
             if expires_at > now {
                 break;
             }
@@ -66,7 +70,11 @@ impl<C, E> Ledger<C, E> {
         let mut long = Vec::new();
         let span = self.permits.span();
         for _ in 0..span.min(LOOKS_PER_TICK) {
-            self.cursor = if self.cursor + 1 < span { self.cursor + 1 } else { 0 };
+            self.cursor = if self.cursor + 1 < span {
+                self.cursor + 1
+            } else {
+                0
+            };
             if self.permits.live(self.cursor) {
                 long.extend(self.look_at(self.cursor, now));
             }
@@ -80,9 +88,16 @@ impl<C, E> Ledger<C, E> {
         match permit.state {
             State::InUse if age >= self.settings.lease_warn_after && !permit.warned => {
                 permit.warned = true;
-                return Some(LongLease { tenant: self.tenants[permit.tenant].name.clone(), held: age });
+                return Some(LongLease {
+                    tenant: self.tenants[permit.tenant].name.clone(),
+                    held: age,
+                });
             }
-            State::Closing { promise, ref mut late, ref mut overdue } => {
+            State::Closing {
+                promise,
+                ref mut late,
+                ref mut overdue,
+            } => {
                 if age >= self.settings.close_timeout && !*overdue {
                     *overdue = true;
                     self.overdue += 1;
@@ -97,7 +112,12 @@ impl<C, E> Ledger<C, E> {
         None
     }
 
-    fn stop_counting_on(&mut self, closing: u32, promise: Option<super::budget::Promise>, now: Time) {
+    fn stop_counting_on(
+        &mut self,
+        closing: u32,
+        promise: Option<super::budget::Promise>,
+        now: Time,
+    ) {
         match promise {
             None => self.unlink_closing(closing),
             Some(promise) => {

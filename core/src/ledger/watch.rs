@@ -33,7 +33,10 @@ impl<C, E> Ledger<C, E> {
             self.actions.push(Action::DropWaker(waker));
             return true;
         }
-        let index = self.watchers.insert(Watcher { tenant: tenant.map(|tenant| self.tenants.key(tenant)), waker });
+        let index = self.watchers.insert(Watcher {
+            tenant: tenant.map(|tenant| self.tenants.key(tenant)),
+            waker,
+        });
         watched.0 = Some(self.watchers.key(index));
         false
     }
@@ -80,7 +83,10 @@ impl<C, E> Ledger<C, E> {
             tenants: self.tenants.len() as u64,
             closed: self.closed,
             totals: self.counters,
-            servers: (0..).zip(&self.servers).map(|(index, server)| self.server_stats(index, &server.scope.counts)).collect(),
+            servers: (0..)
+                .zip(&self.servers)
+                .map(|(index, server)| self.server_stats(index, &server.scope.counts))
+                .collect(),
         }
     }
 
