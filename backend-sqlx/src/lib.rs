@@ -1,1 +1,26 @@
-//! sqlx drivers for tenantry.
+//! sqlx drivers for tenantry: factories that open, judge, clean and close single connections to tenants' databases.
+//!
+//! Start with the factory of your database, [`SqliteFactory`]; what a lease can do is [`Connection`].
+
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code, reason = "without a database there is nobody to use most of it")
+)]
+
+mod connection;
+mod engine;
+mod error;
+mod executor;
+mod names;
+mod pool;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod statement;
+mod track;
+
+pub use connection::Connection;
+pub use engine::Engine;
+pub use error::{During, Error};
+pub use names::InvalidName;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteFactory;

@@ -1,0 +1,263 @@
+//! From a tenant's name to the name of a database or file, so that no two tenants ever share one. Used by the
+//! factories; [`InvalidName`] tells the user what is allowed.
+
+/// Why a tenant's name cannot name a database of this kind. The name itself is not repeated: it may be hostile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidName {
+    /// The name is longer than the engine or the file system takes, which would cut it or refuse it.
+    #[error(
+        "the name has {bytes} bytes; at most {allowed} are allowed here, so use a shorter key for the tenant"
+    )]
+    #[non_exhaustive]
+    TooLong {
+        /// How many bytes it has, with whatever the factory adds.
+        bytes: usize,
+        /// How many it may have.
+        allowed: usize,
+    },
+    /// The name is empty.
+    #[error("the name of the database is empty")]
+    Empty,
+    /// A character outside of the allowed ones: a path separator, a NUL, a letter with an accent, ...
+    #[error("the character at byte {at} is not allowed; allowed are {allowed}")]
+    #[non_exhaustive]
+    Character {
+        /// The byte offset of the first such character.
+        at: usize,
+        /// Which ones are allowed.
+        allowed: &'static str,
+    },
+    /// An upper case letter in the name of a file.
+    #[error(
+        "there is an upper case letter at byte {at}: on some file systems `A` and `a` name one file, which two \
+         tenants would share. Use lower case for the tenant, or turn on `encoded_names` on the factory"
+    )]
+    #[non_exhaustive]
+    UpperCase {
+        /// The byte offset of the first one.
+        at: usize,
+    },
+    /// A dot or a space at the beginning or the end, or two dots in a row.
+    #[error(
+        "a name neither begins nor ends with a dot or a space, and has no two dots in a row (see byte {at})"
+    )]
+    #[non_exhaustive]
+    Dots {
+        /// The byte offset.
+        at: usize,
+    },
+    /// A name that is taken: a device of Windows (`con`, `nul`, `com1`, ...), or a database of the server's own.
+    #[error("the name is reserved by the system; use another key for the tenant")]
+    Reserved,
+}
+
+/// What [`file_stem`] allows.
+const FILE_CHARACTERS: &str = "a-z, 0-9, '-', '_', and inside of the name '.' and ' '";
+
+/// The most bytes of a file's name before its extension: 255, less `.db` and the longest of what SQLite appends.
+const MAX_STEM: usize = 255 - ".db-journal".len();
+
+/// The file name of a tenant, without its extension: the tenant's name itself, or an error.
+///
+/// Only lower case ASCII passes, so two names that differ also differ to a file system that folds case, or that takes
+/// two spellings of one accented letter for one. The limits of all systems apply on each, so that a folder of
+/// databases can be moved.
+pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
+    for (at, c) in tenant.char_indices() {
+        match c {
+            'a'..='z' | '0'..='9' | '-' | '_' | '.' | ' ' => {}
+            'A'..='Z' => return Err(InvalidName::UpperCase { at }),
+            _ => {
+                return Err(InvalidName::Character {
+                    at,
+                    allowed: FILE_CHARACTERS,
+                });
+            }
+        }
+    }
+    if tenant.starts_with(['.', ' ']) {
+        return Err(InvalidName::Dots { at: 0 });
+    }
+    if tenant.ends_with(['.', ' ']) {
+        return Err(InvalidName::Dots {
+            at: tenant.len() - 1,
+        });
+    }
+    if let Some(at) = tenant.find("..") {
+        return Err(InvalidName::Dots { at });
+    }
+    if is_windows_device(tenant) {
+        return Err(InvalidName::Reserved);
+    }
+    bounded(tenant.to_owned(), MAX_STEM)
+}
+
+/// The file name of any tenant, without its extension: what [`file_stem`] would refuse is written as `%` and two lower
+/// case hexadecimal digits per byte. One to one, since `%` itself is written so, too.
+pub(crate) fn encoded_file_stem(tenant: &str) -> Result<String, InvalidName> {
+    let device = is_windows_device(tenant);
+    let last = tenant.len().saturating_sub(1);
+    let mut stem = String::with_capacity(tenant.len());
+    for (at, byte) in tenant.bytes().enumerate() {
+        let plain = match byte {
+            b'a'..=b'z' | b'0'..=b'9' => !(device && at == 0),
+            b'-' | b'_' => true,
+            // A dot only between two other characters, so that there is no `..` either.
+            b'.' => at != 0 && at != last && tenant.as_bytes()[at - 1] != b'.',
+            b' ' => at != 0 && at != last,
+            _ => false,
+        };
+        if plain {
+            stem.push(char::from(byte));
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            stem.push('%');
+            stem.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            stem.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
+    bounded(stem, MAX_STEM)
+}
+
+/// `con`, `com1` and so on are devices to Windows, with any extension as well.
+fn is_windows_device(name: &str) -> bool {
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_lowercase();
+    match stem.as_bytes() {
+        b"con" | b"prn" | b"aux" | b"nul" => true,
+        [b'c', b'o', b'm', digit] | [b'l', b'p', b't', digit] => digit.is_ascii_digit(),
+        _ => false,
+    }
+}
+
+/// A name of at least one and at most `allowed` bytes.
+pub(crate) fn bounded(name: String, allowed: usize) -> Result<String, InvalidName> {
+    if name.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if name.len() > allowed {
+        return Err(InvalidName::TooLong {
+            bytes: name.len(),
+            allowed,
+        });
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn plain_names_are_file_names_as_they_are() {
+        for name in [
+            "a",
+            "acme",
+            "acme-corp_2",
+            "shop.example.com",
+            "two words",
+            "0",
+            "com10",
+            "console",
+            "a-.-b",
+        ] {
+            assert_eq!(file_stem(name).as_deref(), Ok(name));
+            assert_eq!(encoded_file_stem(name).as_deref(), Ok(name));
+        }
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_or_trick_a_file_system_are_refused() {
+        use InvalidName::{Character, Dots, Reserved, TooLong, UpperCase};
+        let allowed = FILE_CHARACTERS;
+        for (name, error) in [
+            ("../acme", Character { at: 2, allowed }),
+            ("/etc/passwd", Character { at: 0, allowed }),
+            ("a\\b", Character { at: 1, allowed }),
+            ("a\0", Character { at: 1, allowed }),
+            ("a:b", Character { at: 1, allowed }),
+            ("c%41", Character { at: 1, allowed }),
+            ("caf\u{e9}", Character { at: 3, allowed }),
+            ("cafe\u{301}", Character { at: 4, allowed }),
+            ("\u{212a}elvin", Character { at: 0, allowed }),
+            ("..", Dots { at: 0 }),
+            (".hidden", Dots { at: 0 }),
+            (" a", Dots { at: 0 }),
+            ("a.", Dots { at: 1 }),
+            ("a ", Dots { at: 1 }),
+            ("a..b", Dots { at: 1 }),
+            ("Acme", UpperCase { at: 0 }),
+            ("acmE", UpperCase { at: 3 }),
+            ("con", Reserved),
+            ("nul.backup", Reserved),
+            ("com1", Reserved),
+            ("lpt9 .x", Reserved),
+        ] {
+            assert_eq!(file_stem(name), Err(error), "{name:?}");
+        }
+        let long = "a".repeat(MAX_STEM + 1);
+        assert_eq!(
+            file_stem(&long),
+            Err(TooLong {
+                bytes: 245,
+                allowed: 244
+            })
+        );
+        assert!(file_stem(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let upper = file_stem("Acme").unwrap_err().to_string();
+        assert!(
+            upper.contains("lower case") && upper.contains("encoded_names"),
+            "{upper}"
+        );
+        let separator = file_stem("a/b").unwrap_err().to_string();
+        assert!(separator.contains("a-z, 0-9"), "{separator}");
+    }
+
+    #[test]
+    fn encoded_names_are_one_to_one_even_where_case_folds() {
+        let alphabet = [
+            "a", "A", ".", " ", "%", "4", "1", "/", "\\", "é", "e\u{301}", "con", "nul", "-",
+        ];
+        let mut seen = HashMap::new();
+        for a in alphabet {
+            for b in alphabet {
+                for c in alphabet {
+                    let name = [a, b, c].concat();
+                    let stem = encoded_file_stem(&name).expect("short");
+                    assert!(
+                        stem.is_ascii() && stem == stem.to_ascii_lowercase(),
+                        "{stem:?}"
+                    );
+                    assert!(
+                        !stem.contains(['/', '\\'])
+                            && !stem.contains("..")
+                            && !is_windows_device(&stem)
+                    );
+                    assert!(
+                        !stem.starts_with(['.', ' ']) && !stem.ends_with(['.', ' ']),
+                        "{stem:?}"
+                    );
+                    let before = seen.insert(stem.clone(), name.clone());
+                    assert!(
+                        before.is_none_or(|before| before == name),
+                        "{stem:?} is both {name:?} and another"
+                    );
+                }
+            }
+        }
+        assert_eq!(encoded_file_stem("A").as_deref(), Ok("%41"));
+        assert_eq!(encoded_file_stem("..").as_deref(), Ok("%2e%2e"));
+        assert_eq!(encoded_file_stem("con").as_deref(), Ok("%63on"));
+    }
+}
