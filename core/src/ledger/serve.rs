@@ -163,6 +163,7 @@ impl<C, E> Ledger<C, E> {
             self.tenants[tenant].promised -= 1;
             self.refresh(tenant);
             self.settle(tenant, now);
+            self.serve_line(tenant, now);
         }
     }
 
