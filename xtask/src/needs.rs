@@ -8,7 +8,7 @@ use crate::run::{Loudness, must, program, works};
 
 /// A program from outside that some tests start.
 pub(crate) struct Server {
-    /// The word for `--without`; the tests that start it stand in test targets with this word in their name.
+    /// The word for `--without`; the tests that start it have this word in their target's name or in their path.
     pub(crate) name: &'static str,
     /// One of its programs, by which it is found.
     program: &'static str,
@@ -22,7 +22,13 @@ pub(crate) struct Server {
 pub(crate) const SERVERS: &[Server] = &[Server {
     name: "postgres",
     program: "initdb",
-    folders: &["/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin"],
+    // As in testkit/src/servers/postgres/installation.rs, which is the one to ask in a test.
+    folders: &[
+        "/usr/lib/postgresql/*/bin",
+        "/usr/pgsql-*/bin",
+        "/opt/homebrew/opt/postgresql*/bin",
+        "/usr/local/opt/postgresql*/bin",
+    ],
     package: "postgresql",
 }];
 

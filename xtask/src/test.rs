@@ -163,23 +163,23 @@ fn features(args: &Args) -> Result<Tally> {
     plain("check --package tenantry --lib --all-features", args)
 }
 
-/// All tests but the doctests. A server's tests are the test targets with its name in theirs.
+/// All tests but the doctests.
 fn tests(args: &Args) -> Result<Tally> {
     run_tests("--workspace --all-features", args)
 }
 
+/// A server that is left out takes with it the test targets with its name in theirs, so that they need not even be
+/// built, and the tests of other targets with its name in their path.
 fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
     let left_out: Vec<&str> = SERVERS.iter().map(|server| server.name).filter(|name| args.without(name)).collect();
-    let targets = if left_out.is_empty() {
-        "--tests".to_owned()
-    } else {
-        let workspace = Workspace::ask()?;
-        let targets = workspace.test_targets();
-        let kept = targets.iter().filter(|target| !left_out.iter().any(|server| target.contains(server)));
-        kept.fold("--lib --bins".to_owned(), |kept, target| kept + " --test " + target)
-    };
+    let skip: String = left_out.iter().map(|server| format!(" --skip {server}")).collect();
+    let workspace = Workspace::ask()?;
+    let targets = workspace.test_targets();
+    let kept = targets.iter().filter(|target| !left_out.iter().any(|server| target.contains(server)));
+    let kept: String = kept.map(|target| format!(" --test {target}")).collect();
+    let targets = if left_out.is_empty() { "--tests".to_owned() } else { format!("--lib --bins{kept}") };
     let runner = if works("cargo", "nextest --version") { "nextest run" } else { "test" };
-    let tally = counted(&format!("{runner} {packages} {targets}"), args)?;
+    let tally = counted(&format!("{runner} {packages} {targets} --{skip}"), args)?;
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
 }
