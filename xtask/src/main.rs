@@ -26,10 +26,14 @@ enum Chore {
     Demo(demo::Args),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Chore::parse() {
+fn main() -> ExitCode {
+    let ended = match Chore::parse() {
         Chore::Quick(loudness) => test::quick(&loudness),
         Chore::Test(args) => test::test(&args),
         Chore::Demo(args) => demo::demo(&args),
-    }
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
 }
