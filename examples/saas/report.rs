@@ -24,7 +24,7 @@ impl Live {
     /// `before`: what had happened before the load.
     pub(crate) fn start(seconds: u64, before: Counters) -> Self {
         let bar = ProgressBar::new(seconds * 4);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:24}] {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>3} [{bar:10}] {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Self { bar, plain: !std::io::stderr().is_terminal(), ticks: 0, before }
@@ -34,7 +34,7 @@ impl Live {
     pub(crate) fn tick(&mut self, answered: u64, stats: &Stats) {
         self.ticks += 1;
         let line = format!(
-            "{:>6} requests/s   open {:>3} of {}   warm {:>6}   {:>6} evictions   {:>3} waiting",
+            "{:>5} requests/s, open {}/{}, warm {}, {} evictions, {} waiting",
             answered * 4,
             stats.open(),
             stats.max,
@@ -50,7 +50,7 @@ impl Live {
     }
 
     pub(crate) fn finish(self) {
-        self.bar.finish();
+        self.bar.abandon();
     }
 }
 
