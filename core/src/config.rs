@@ -107,42 +107,30 @@ impl Settings {
     }
 
     /// Every bound and every cross check, all problems at once. `server_of` says where a tenant with limits lives.
-    pub(crate) fn check(
-        &self,
-        server_of: impl Fn(&TenantId) -> ServerId,
-    ) -> Result<(), ConfigError> {
-        let mut problems = Problems::default();
+    pub(crate) fn check(&self, problems: &mut Problems, server_of: impl Fn(&TenantId) -> ServerId) {
         problems.number("max_connections", self.max_connections, 1, MAX_BUDGET);
         let budget = self.max_connections.clamp(1, MAX_BUDGET);
-        problems.number(
-            "max_connections_per_tenant",
-            self.max_connections_per_tenant,
-            1,
-            budget,
-        );
+        problems.number("max_connections_per_tenant", self.max_connections_per_tenant, 1, budget);
         problems.number("max_waiters", self.max_waiters, 0, MAX_WAITERS);
-        problems.number(
-            "max_waiters_per_tenant",
-            self.max_waiters_per_tenant,
-            0,
-            self.max_waiters,
-        );
+        problems.number("max_waiters_per_tenant", self.max_waiters_per_tenant, 0, self.max_waiters);
         if let Some(connecting) = self.max_connecting {
             problems.number("max_connecting", connecting, 1, budget);
         }
         for (server, &cap) in &self.servers {
             problems.number(&format!("max_connections_on({server:?})"), cap, 1, budget);
         }
-        self.check_times(&mut problems);
-        self.check_tenants(&mut problems, budget, server_of);
+        self.check_times(problems);
+        self.check_tenants(problems, budget, server_of);
         let busy = u64::from(budget) + u64::from(self.max_waiters);
-        problems.number(
-            "max_known_tenants",
-            self.max_known_tenants,
-            u32::try_from(busy).unwrap_or(u32::MAX),
-            u32::MAX,
-        );
-        problems.into_result()
+        problems.number("max_known_tenants", self.max_known_tenants, u32::try_from(busy).unwrap_or(u32::MAX), u32::MAX);
+    }
+
+    /// How often time passes for the ledger: a tenth of the shortest time that matters, from 10 ms to 1 s.
+    pub(crate) fn tick_period(&self) -> Duration {
+        let times =
+            [self.validate_after_idle, self.idle_timeout, self.max_lifetime, self.close_timeout, self.lease_warn_after];
+        let shortest = times.into_iter().filter(|time| !time.is_zero()).min().unwrap_or(DAY);
+        (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 
     fn check_times(&self, problems: &mut Problems) {
@@ -153,12 +141,7 @@ impl Settings {
         problems.time("max_lifetime", self.max_lifetime, ms, 365 * DAY);
         problems.time("close_timeout", self.close_timeout, ms, DAY);
         problems.time("recycle_timeout", self.recycle_timeout, ms, DAY);
-        problems.time(
-            "validate_after_idle",
-            self.validate_after_idle,
-            Duration::ZERO,
-            365 * DAY,
-        );
+        problems.time("validate_after_idle", self.validate_after_idle, Duration::ZERO, 365 * DAY);
         problems.time("forget_after", self.forget_after, ms, 365 * DAY);
         problems.time("tombstone_ttl", self.tombstone_ttl, ms, 365 * DAY);
         problems.time("lease_warn_after", self.lease_warn_after, ms, 365 * DAY);
@@ -167,12 +150,7 @@ impl Settings {
         }
     }
 
-    fn check_tenants(
-        &self,
-        problems: &mut Problems,
-        budget: u32,
-        server_of: impl Fn(&TenantId) -> ServerId,
-    ) {
+    fn check_tenants(&self, problems: &mut Problems, budget: u32, server_of: impl Fn(&TenantId) -> ServerId) {
         let mut reserved: u64 = 0;
         let mut reserved_on: HashMap<ServerId, u64> = HashMap::new();
         for (tenant, limits) in &self.tenants {
@@ -213,11 +191,7 @@ pub(crate) struct Problems(Vec<ConfigProblem>);
 
 impl Problems {
     pub(crate) fn add(&mut self, setting: &str, value: &dyn Debug, expected: impl Into<String>) {
-        self.0.push(ConfigProblem {
-            setting: setting.into(),
-            value: format!("{value:?}"),
-            expected: expected.into(),
-        });
+        self.0.push(ConfigProblem { setting: setting.into(), value: format!("{value:?}"), expected: expected.into() });
     }
 
     fn number(&mut self, setting: &str, value: u32, least: u32, most: u32) {

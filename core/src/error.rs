@@ -72,36 +72,39 @@ pub struct LimitError {
     pub held_by_caller: u32,
 }
 
+impl LimitError {
+    /// A pool of no connections was asked for.
+    pub(crate) fn nothing_asked(tenant: TenantId, at: SystemTime) -> Self {
+        Self {
+            tenant,
+            scope: LimitScope::Tenant,
+            limit: 0,
+            open: 0,
+            waiting: 0,
+            waited: Duration::ZERO,
+            retry_after: None,
+            at,
+            holders: Vec::new(),
+            held_by_caller: 0,
+        }
+    }
+}
+
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            tenant,
-            limit,
-            open,
-            waiting,
-            ..
-        } = self;
+        let Self { tenant, limit, open, waiting, .. } = self;
         match self.scope {
-            LimitScope::Tenant => write!(
-                f,
-                "tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
-            )?,
-            LimitScope::Server => write!(
-                f,
-                "the server of tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
-            )?,
-            LimitScope::Total => write!(
-                f,
-                "no connection for tenant {tenant:?}: the budget of {limit} is in use ({open} open)"
-            )?,
-            LimitScope::Queue => write!(
-                f,
-                "no place in line for tenant {tenant:?}: at most {limit} may wait"
-            )?,
-            LimitScope::Background => write!(
-                f,
-                "background work for tenant {tenant:?} is at its limit of {limit} connections ({open} open)"
-            )?,
+            LimitScope::Tenant => write!(f, "tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?,
+            LimitScope::Server => {
+                write!(f, "the server of tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?
+            }
+            LimitScope::Total => {
+                write!(f, "no connection for tenant {tenant:?}: the budget of {limit} is in use ({open} open)")?
+            }
+            LimitScope::Queue => write!(f, "no place in line for tenant {tenant:?}: at most {limit} may wait")?,
+            LimitScope::Background => {
+                write!(f, "background work for tenant {tenant:?} is at its limit of {limit} connections ({open} open)")?
+            }
         }
         if self.scope != LimitScope::Queue {
             write!(f, ", {waiting} waiting")?;
@@ -181,6 +184,12 @@ pub enum AcquireError<E> {
     Closed,
 }
 
+impl<E> From<InvalidTenant> for AcquireError<E> {
+    fn from(invalid: InvalidTenant) -> Self {
+        Self::InvalidTenant(invalid)
+    }
+}
+
 impl<E> AcquireError<E> {
     /// When a retry makes sense; None where it does not, or nobody knows.
     #[must_use]
@@ -230,40 +239,17 @@ impl<E> fmt::Display for AcquireError<E> {
             // Their own texts: `source` skips them for the same reason.
             Self::InvalidTenant(invalid) => fmt::Display::fmt(invalid, f),
             Self::Limit(_) => f.write_str("a connection limit was reached"),
-            Self::Timeout {
-                tenant,
-                phase: Phase::Connecting,
-                waited,
-            } => {
-                write!(
-                    f,
-                    "no connection for tenant {tenant:?}: connecting was not done after {waited:?}"
-                )
+            Self::Timeout { tenant, phase: Phase::Connecting, waited } => {
+                write!(f, "no connection for tenant {tenant:?}: connecting was not done after {waited:?}")
             }
-            Self::Timeout {
-                tenant,
-                phase: Phase::Recycling,
-                waited,
-            } => {
-                write!(
-                    f,
-                    "no connection for tenant {tenant:?}: validating one was not done after {waited:?}"
-                )
+            Self::Timeout { tenant, phase: Phase::Recycling, waited } => {
+                write!(f, "no connection for tenant {tenant:?}: validating one was not done after {waited:?}")
             }
             Self::Connect { tenant, kind, .. } => {
                 write!(f, "no connection for tenant {tenant:?}: {}", meaning(*kind))
             }
-            Self::Unavailable {
-                tenant,
-                kind,
-                retry_after,
-                ..
-            } => {
-                write!(
-                    f,
-                    "tenant {tenant:?} is unavailable: {}; retry after {retry_after:?}",
-                    meaning(*kind)
-                )
+            Self::Unavailable { tenant, kind, retry_after, .. } => {
+                write!(f, "tenant {tenant:?} is unavailable: {}; retry after {retry_after:?}", meaning(*kind))
             }
             Self::Draining { tenant } => write!(f, "tenant {tenant:?} is being drained"),
             Self::Removed { tenant } => write!(f, "tenant {tenant:?} was removed"),
@@ -280,6 +266,59 @@ impl<E: Error + 'static> Error for AcquireError<E> {
             Self::Connect { source, .. } => Some(&**source),
             Self::Unavailable { source, .. } => source.as_deref().map(|source| source as _),
             _ => None,
+        }
+    }
+}
+
+/// Why a tenant's database was not made or dropped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProvisionError<E> {
+    /// There was no permit for it; nothing was tried.
+    Permit(AcquireError<E>),
+    /// The driver failed.
+    #[non_exhaustive]
+    Failed {
+        /// Whose database.
+        tenant: TenantId,
+        /// What the failure means.
+        kind: FailureKind,
+        /// The driver's own error.
+        source: Arc<E>,
+    },
+    /// The driver panicked, or took longer than a minute. Whether the database was made or dropped is not known.
+    #[non_exhaustive]
+    Unfinished {
+        /// Whose database.
+        tenant: TenantId,
+    },
+}
+
+impl<E> ProvisionError<E> {
+    pub(crate) fn invalid(invalid: InvalidTenant) -> Self {
+        Self::Permit(AcquireError::InvalidTenant(invalid))
+    }
+}
+
+impl<E> fmt::Display for ProvisionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Its own text: `source` skips it for the same reason.
+            Self::Permit(error) => fmt::Display::fmt(error, f),
+            Self::Failed { tenant, .. } => write!(f, "the database of tenant {tenant:?} could not be made or dropped"),
+            Self::Unfinished { tenant } => {
+                write!(f, "making or dropping the database of tenant {tenant:?} did not end; look whether it is there")
+            }
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for ProvisionError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Permit(error) => error.source(),
+            Self::Failed { source, .. } => Some(&**source),
+            Self::Unfinished { .. } => None,
         }
     }
 }
@@ -329,16 +368,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("bad settings")?;
         for (index, problem) in self.problems.iter().enumerate() {
-            let ConfigProblem {
-                setting,
-                value,
-                expected,
-            } = problem;
-            write!(
-                f,
-                "{} {setting} is {value}: {expected}",
-                if index == 0 { ":" } else { ";" }
-            )?;
+            let ConfigProblem { setting, value, expected } = problem;
+            write!(f, "{} {setting} is {value}: {expected}", if index == 0 { ":" } else { ";" })?;
         }
         Ok(())
     }

@@ -62,10 +62,7 @@ pub trait PoolFactory: Send + Sync + 'static {
     /// Opens one connection to the tenant's database. Bounded from outside by `connect_timeout`.
     ///
     /// It never creates a database: a missing one is an error of [`FailureKind::NoSuchTenant`].
-    fn connect(
-        &self,
-        tenant: &TenantId,
-    ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+    fn connect(&self, tenant: &TenantId) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
     /// Judges a connection without a round trip; asked when one comes back and again before one is handed out.
     /// A panic counts as [`Health::Broken`].
@@ -74,18 +71,11 @@ pub trait PoolFactory: Send + Sync + 'static {
     /// Makes a [`Health::Dirty`] connection fit for the next user, and proves that the server still answers: an idle
     /// connection that is under suspicion is recycled before it is handed out. At an error the connection is closed.
     /// Bounded from outside by `recycle_timeout`.
-    fn recycle(
-        &self,
-        connection: &mut Self::Connection,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn recycle(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Closes a connection and resolves when the server has let go of it, as well as the driver can know.
     /// After `within` it must drop the socket and resolve; the permit is held until it does.
-    fn close(
-        &self,
-        connection: Self::Connection,
-        within: Duration,
-    ) -> impl Future<Output = ()> + Send;
+    fn close(&self, connection: Self::Connection, within: Duration) -> impl Future<Output = ()> + Send;
 
     /// What an error of [`connect`](Self::connect) or [`recycle`](Self::recycle) means.
     fn classify(&self, error: &Self::Error) -> FailureKind;
@@ -102,11 +92,7 @@ pub trait NativePool: PoolFactory {
     type Pool: Clone + Send + Sync + 'static;
 
     /// Opens a pool that never holds more than `max` connections.
-    fn open_pool(
-        &self,
-        tenant: &TenantId,
-        max: u32,
-    ) -> impl Future<Output = Result<Self::Pool, Self::Error>> + Send;
+    fn open_pool(&self, tenant: &TenantId, max: u32) -> impl Future<Output = Result<Self::Pool, Self::Error>> + Send;
 
     /// Closes the pool and resolves when its last connection is closed, however long a clone of it stays in use.
     /// tenantry keeps the permits until then, and reports the pool as overdue after `close_timeout`.
@@ -134,14 +120,8 @@ pub enum Dropped {
 /// A driver that can make and drop a tenant's database. Never a side effect of an acquire.
 pub trait Provision: PoolFactory {
     /// Makes the tenant's database if it is missing.
-    fn create(
-        &self,
-        tenant: &TenantId,
-    ) -> impl Future<Output = Result<Created, Self::Error>> + Send;
+    fn create(&self, tenant: &TenantId) -> impl Future<Output = Result<Created, Self::Error>> + Send;
 
     /// Drops the tenant's database if it is there.
-    fn drop_database(
-        &self,
-        tenant: &TenantId,
-    ) -> impl Future<Output = Result<Dropped, Self::Error>> + Send;
+    fn drop_database(&self, tenant: &TenantId) -> impl Future<Output = Result<Dropped, Self::Error>> + Send;
 }

@@ -154,6 +154,16 @@ pub enum Action<C, E> {
     DropError(Arc<E>),
 }
 
+/// What an idle connection is good for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fitness {
+    Fit,
+    /// Past its lifetime.
+    Expired,
+    /// Idle for long, or of an epoch in which its server was seen to break.
+    Suspicious,
+}
+
 /// The actions of one command; up to two of them need no allocation.
 pub type Actions<C, E> = SmallVec<[Action<C, E>; 2]>;
 
@@ -224,11 +234,20 @@ impl<C, E> Ledger<C, E> {
     /// What the last commands left to do. None on the warm path.
     #[inline]
     pub fn take_actions(&mut self) -> Actions<C, E> {
-        if self.actions.is_empty() {
-            Actions::new()
-        } else {
-            std::mem::take(&mut self.actions)
+        if self.actions.is_empty() { Actions::new() } else { std::mem::take(&mut self.actions) }
+    }
+
+    /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
+    /// None changes nothing.
+    #[inline]
+    pub fn acquire_warm(&mut self, name: &str, caller: u64, now: Time) -> Option<Held<C>> {
+        let tenant = self.find(name)?;
+        let entry = &self.tenants[tenant];
+        if self.closed || entry.mode != Mode::Active || !entry.line.is_empty() {
+            return None;
         }
+        let newest = entry.idle.newest()?;
+        (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, caller, now))
     }
 
     /// Asks for a connection, or for the permits of a pool lease.
@@ -290,29 +309,39 @@ impl<C, E> Ledger<C, E> {
 
     /// The tenant's newest idle connection, if it is fit to be handed out. Closes what is past its lifetime on the way;
     /// one that is under suspicion (idle for long, or of an older epoch) goes to be validated.
-    #[inline]
     fn fit_idle(&mut self, tenant: u32, by_age: bool, now: Time) -> Option<u32> {
         loop {
             let newest = self.tenants[tenant].idle.newest()?;
-            let permit = &self.permits[newest];
-            if permit.expires_at <= now {
-                self.counters.closed_lifetime += 1;
-                self.close_idle(newest, now);
-                self.serve(now);
-                continue;
+            match self.fitness(newest, by_age, now) {
+                Fitness::Fit => return Some(newest),
+                Fitness::Expired => {
+                    self.counters.closed_lifetime += 1;
+                    self.close_idle(newest, now);
+                    self.serve(now);
+                }
+                Fitness::Suspicious => {
+                    self.unlink_idle(newest);
+                    let State::Idle(connection) = self.enter(newest, State::Recycling, now) else {
+                        unreachable!("what stands in a list of idle connections is idle")
+                    };
+                    self.recycle(newest, connection);
+                    self.refresh(tenant);
+                    return None;
+                }
             }
-            let aged =
-                by_age && now.saturating_sub(permit.since) > self.settings.validate_after_idle;
-            if aged || permit.epoch != self.servers[permit.server as usize].epoch {
-                self.unlink_idle(newest);
-                let State::Idle(connection) = self.enter(newest, State::Recycling, now) else {
-                    unreachable!("what stands in a list of idle connections is idle")
-                };
-                self.recycle(newest, connection);
-                self.refresh(tenant);
-                return None;
-            }
-            return Some(newest);
+        }
+    }
+
+    #[inline]
+    fn fitness(&self, idle: u32, by_age: bool, now: Time) -> Fitness {
+        let permit = &self.permits[idle];
+        let aged = || by_age && now.saturating_sub(permit.since) >= self.settings.validate_after_idle;
+        if permit.expires_at <= now {
+            Fitness::Expired
+        } else if permit.epoch != self.servers[permit.server as usize].epoch || aged() {
+            Fitness::Suspicious
+        } else {
+            Fitness::Fit
         }
     }
 
@@ -327,10 +356,7 @@ impl<C, E> Ledger<C, E> {
         entry.caller = caller;
         self.tenants[entry.tenant].counters.warm_hits += 1;
         self.counters.warm_hits += 1;
-        Held {
-            permit: self.permits.key(permit),
-            connection,
-        }
+        Held { permit: self.permits.key(permit), connection }
     }
 
     /// idle -> granted, recycling or closing, for the tenant's own line. False where none is idle.
@@ -412,26 +438,19 @@ impl<C, E> Ledger<C, E> {
         self.counters.recycles += 1;
         // What the recycling finds alive is alive in the epoch in which it began.
         self.permits[permit].epoch = self.servers[self.permits[permit].server as usize].epoch;
-        self.actions.push(Action::Recycle {
-            permit: self.permits.key(permit),
-            connection,
-        });
+        self.actions.push(Action::Recycle { permit: self.permits.key(permit), connection });
     }
 
     /// recycling -> idle and on.
     pub fn recycled(&mut self, permit: PermitKey, connection: C, now: Time) {
-        let Some(index) = self.permits.find(permit) else {
-            unreachable!("a recycling holds its permit")
-        };
+        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.come_back(index, connection, now);
     }
 
     /// recycling -> closing: the one who recycled it closes it and answers [`closed`](Self::closed).
     pub fn recycle_failed(&mut self, permit: PermitKey, now: Time) {
-        let Some(index) = self.permits.find(permit) else {
-            unreachable!("a recycling holds its permit")
-        };
+        let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.counters.closed_broken += 1;
         let tenant = self.permits[index].tenant;
@@ -441,9 +460,7 @@ impl<C, E> Ledger<C, E> {
 
     /// opening -> idle and on. `random` chooses the jitter of its lifetime.
     pub fn opened(&mut self, permit: PermitKey, connection: C, random: u64, now: Time) {
-        let Some(index) = self.permits.find(permit) else {
-            unreachable!("an open holds its permit")
-        };
+        let Some(index) = self.permits.find(permit) else { unreachable!("an open holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.counters.connects += 1;
@@ -453,16 +470,10 @@ impl<C, E> Ledger<C, E> {
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
         self.close_circuit(tenant);
         // Up to a tenth less, so that connections opened together do not end together.
-        let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10)
-            .unwrap_or(u64::MAX)
-            .max(1);
-        let lifetime = self
-            .settings
-            .max_lifetime
-            .saturating_sub(Duration::from_millis(random % jitter));
+        let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+        let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
         self.permits[index].expires_at = now.saturating_add(lifetime);
-        self.expiries
-            .insert((self.permits[index].expires_at, index));
+        self.expiries.insert((self.permits[index].expires_at, index));
         self.enter(index, State::InUse, now);
         self.server_took_one(server);
         if self.is_retired(index, now) {
@@ -478,25 +489,18 @@ impl<C, E> Ledger<C, E> {
         let State::Idle(connection) = self.start_closing(permit, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
-        self.actions.push(Action::Close {
-            permit: self.permits.key(permit),
-            connection,
-        });
+        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
     }
 
     /// in use -> closing. What waits may count on its permit.
     fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
         self.start_closing(permit, now);
-        self.actions.push(Action::Close {
-            permit: self.permits.key(permit),
-            connection,
-        });
+        self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
         self.serve(now);
     }
 
     fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
-        self.expiries
-            .remove(&(self.permits[permit].expires_at, permit));
+        self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.unpin(permit);
         self.link_closing(permit);

@@ -1,20 +1,29 @@
 //! The ledger, the driver trait and the pools of tenantry.
 
+mod acquire;
+mod builder;
 mod config;
 mod error;
 mod factory;
+mod lease;
 #[doc(hidden)]
 pub mod ledger;
+mod pools;
+mod provision;
+mod runtime;
 mod stats;
+mod sync;
+mod tasks;
 mod tenant;
 
+pub use acquire::AcquireOptions;
+pub use builder::Builder;
 #[doc(hidden)]
 pub use config::Settings;
 pub use config::TenantLimits;
-pub use error::{
-    AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase,
-    TryAcquireError,
-};
+pub use error::{AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError};
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
+pub use lease::{Lease, PoolLease};
+pub use pools::{CloseReport, DrainReport, TenantPools};
 pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

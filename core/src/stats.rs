@@ -88,11 +88,7 @@ impl Stats {
     /// The part of the budget that is doing something, 0 to 1: everything taken but the idle.
     #[must_use]
     pub fn saturation(&self) -> f64 {
-        if self.max == 0 {
-            0.0
-        } else {
-            (self.open() - self.idle) as f64 / self.max as f64
-        }
+        if self.max == 0 { 0.0 } else { (self.open() - self.idle) as f64 / self.max as f64 }
     }
 }
 

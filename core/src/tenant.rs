@@ -59,6 +59,18 @@ impl TenantId {
         Ok(Self(name.into()))
     }
 
+    /// An id of a name that was checked before.
+    pub(crate) fn known(name: &str) -> Self {
+        debug_assert!(Self::check(name).is_ok());
+        Self(name.into())
+    }
+
+    /// The line for work on a server beside its tenants' connections. Its control character keeps it apart from every
+    /// tenant's.
+    pub(crate) fn maintenance(server: &ServerId) -> Self {
+        Self(format!("\u{1}maintenance {}", server.as_str()).into())
+    }
+
     /// The check alone, for looking up a name without keeping it.
     pub(crate) fn check(name: &str) -> Result<(), InvalidTenant> {
         if name.is_empty() {
@@ -154,40 +166,18 @@ mod tests {
     fn a_name_has_1_to_255_bytes() {
         assert_eq!(TenantId::new(""), Err(InvalidTenant::Empty));
         assert!(TenantId::new("a".repeat(255)).is_ok());
-        assert_eq!(
-            TenantId::new("a".repeat(256)),
-            Err(InvalidTenant::TooLong { bytes: 256 })
-        );
-        assert_eq!(
-            TenantId::new("a".repeat(300)),
-            Err(InvalidTenant::TooLong { bytes: 300 })
-        );
-        assert!(
-            TenantId::new("é".repeat(128)).is_err(),
-            "bytes are counted, not characters"
-        );
+        assert_eq!(TenantId::new("a".repeat(256)), Err(InvalidTenant::TooLong { bytes: 256 }));
+        assert_eq!(TenantId::new("a".repeat(300)), Err(InvalidTenant::TooLong { bytes: 300 }));
+        assert!(TenantId::new("é".repeat(128)).is_err(), "bytes are counted, not characters");
     }
 
     #[test]
     fn control_characters_are_refused_wherever_they_stand() {
-        for (name, at) in [
-            ("\0", 0),
-            ("a\nb", 1),
-            ("ab\x7f", 2),
-            ("a\u{85}", 1),
-            ("é\u{1b}", 2),
-        ] {
-            assert_eq!(
-                TenantId::new(name),
-                Err(InvalidTenant::ControlCharacter { at }),
-                "{name:?}"
-            );
+        for (name, at) in [("\0", 0), ("a\nb", 1), ("ab\x7f", 2), ("a\u{85}", 1), ("é\u{1b}", 2)] {
+            assert_eq!(TenantId::new(name), Err(InvalidTenant::ControlCharacter { at }), "{name:?}");
         }
         for name in ["a b", "../x", "Ünïcode", "日本", "a'b\"c"] {
-            assert!(
-                TenantId::new(name).is_ok(),
-                "{name:?} is for the driver to judge"
-            );
+            assert!(TenantId::new(name).is_ok(), "{name:?} is for the driver to judge");
         }
     }
 

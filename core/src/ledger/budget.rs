@@ -61,11 +61,7 @@ pub(super) enum State<C> {
     Recycling,
     /// A task of ours is closing it. `promise` names who is to have the permit then; without one it stands in its
     /// server's and the total's list of closings, unless `late`: then nobody counts on it any more.
-    Closing {
-        promise: Option<Promise>,
-        late: bool,
-        overdue: bool,
-    },
+    Closing { promise: Option<Promise>, late: bool, overdue: bool },
     /// Set aside for a pool lease, or held by one.
     Pool,
 }
@@ -99,11 +95,7 @@ impl<C> State<C> {
         }
     }
 
-    pub(super) const CLOSING: Self = Self::Closing {
-        promise: None,
-        late: false,
-        overdue: false,
-    };
+    pub(super) const CLOSING: Self = Self::Closing { promise: None, late: false, overdue: false };
 }
 
 /// How many permits are in which place.
@@ -204,10 +196,7 @@ impl Pace {
     pub(super) fn average(&mut self, now: Time) -> Option<Time> {
         if self.count > 0 {
             let sample = now.saturating_sub(self.since) / self.count;
-            self.average = Some(
-                self.average
-                    .map_or(sample, |average| (average * 3 + sample) / 4),
-            );
+            self.average = Some(self.average.map_or(sample, |average| (average * 3 + sample) / 4));
             self.start(now);
         }
         self.average
@@ -224,10 +213,7 @@ impl<C, E> Ledger<C, E> {
             ledger.servers[server as usize].scope.counts.add(place);
             ledger.total.counts.add(place);
         });
-        debug_assert!(
-            self.total.counts.all <= self.total.cap,
-            "a permit is taken only where one is free"
-        );
+        debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
         self.permits.insert(Permit {
             tenant,
             server,
@@ -252,10 +238,7 @@ impl<C, E> Ledger<C, E> {
         let (from, to) = (entry.state.place(), state.place());
         if from != to {
             tenant.counts.shift(from, to);
-            self.servers[entry.server as usize]
-                .scope
-                .counts
-                .shift(from, to);
+            self.servers[entry.server as usize].scope.counts.shift(from, to);
             self.total.counts.shift(from, to);
         }
         if matches!(state, State::Recycling) {
@@ -272,15 +255,8 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn free_permit(&mut self, permit: u32, now: Time) {
         let entry = self.permits.remove(permit);
         let (tenant, server, place) = (entry.tenant, entry.server, entry.state.place());
-        debug_assert!(
-            matches!(place, Place::Opening | Place::Closing | Place::Pool),
-            "no other state ends so"
-        );
-        debug_assert!(
-            !entry.in_tenant.is_linked()
-                && !entry.in_server.is_linked()
-                && !entry.in_total.is_linked()
-        );
+        debug_assert!(matches!(place, Place::Opening | Place::Closing | Place::Pool), "no other state ends so");
+        debug_assert!(!entry.in_tenant.is_linked() && !entry.in_server.is_linked() && !entry.in_total.is_linked());
         self.with_reserve(tenant, |ledger| {
             ledger.tenants[tenant].counts.sub(place);
             ledger.servers[server as usize].scope.counts.sub(place);
@@ -331,10 +307,7 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn link_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize]
-            .scope
-            .idle
-            .push(&mut self.permits, permit);
+        self.servers[server as usize].scope.idle.push(&mut self.permits, permit);
         self.total.idle.push(&mut self.permits, permit);
     }
 
@@ -352,10 +325,7 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn unlink_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize]
-            .scope
-            .idle
-            .remove(&mut self.permits, permit);
+        self.servers[server as usize].scope.idle.remove(&mut self.permits, permit);
         self.total.idle.remove(&mut self.permits, permit);
     }
 
@@ -373,10 +343,7 @@ impl<C, E> Ledger<C, E> {
     /// Pins idle connections of a tenant while its reserve wants pins.
     pub(super) fn pin_idle(&mut self, tenant: u32) {
         while self.tenants[tenant].pins < self.tenants[tenant].reserve {
-            let unpinned = self.tenants[tenant]
-                .idle
-                .iter(&self.permits)
-                .find(|&i| !self.permits[i].pinned);
+            let unpinned = self.tenants[tenant].idle.iter(&self.permits).find(|&i| !self.permits[i].pinned);
             let Some(heir) = unpinned else { return };
             self.unlink_victim(heir, self.permits[heir].server);
             self.permits[heir].pinned = true;
@@ -386,19 +353,13 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn link_closing(&mut self, permit: u32) {
         let server = self.permits[permit].server;
-        self.servers[server as usize]
-            .scope
-            .closing
-            .push(&mut self.permits, permit);
+        self.servers[server as usize].scope.closing.push(&mut self.permits, permit);
         self.total.closing.push(&mut self.permits, permit);
     }
 
     pub(super) fn unlink_closing(&mut self, permit: u32) {
         let server = self.permits[permit].server;
-        self.servers[server as usize]
-            .scope
-            .closing
-            .remove(&mut self.permits, permit);
+        self.servers[server as usize].scope.closing.remove(&mut self.permits, permit);
         self.total.closing.remove(&mut self.permits, permit);
     }
 }

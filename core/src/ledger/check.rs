@@ -51,12 +51,7 @@ impl<C, E> Ledger<C, E> {
             total.add(place);
         }
         assert_eq!(self.total.counts, total, "1: the total's counts");
-        assert!(
-            total.all() <= self.total.cap,
-            "2: {} permits of {}",
-            total.all(),
-            self.total.cap
-        );
+        assert!(total.all() <= self.total.cap, "2: {} permits of {}", total.all(), self.total.cap);
         for (index, tenant) in self.tenants.iter() {
             let counts = tenants.remove(&index).unwrap_or_default();
             assert_eq!(tenant.counts, counts, "1: the counts of {:?}", tenant.name);
@@ -68,77 +63,39 @@ impl<C, E> Ledger<C, E> {
                 tenant.cap
             );
         }
-        assert!(
-            tenants.is_empty(),
-            "1: a permit of a tenant that is not known"
-        );
+        assert!(tenants.is_empty(), "1: a permit of a tenant that is not known");
         for (index, server) in (0..).zip(&self.servers) {
             let counts = servers.remove(&index).unwrap_or_default();
-            assert_eq!(
-                server.scope.counts, counts,
-                "1: the counts of {:?}",
-                server.id
-            );
-            assert!(
-                counts.all() <= server.scope.cap,
-                "2: {} permits on {:?}",
-                counts.all(),
-                server.id
-            );
+            assert_eq!(server.scope.counts, counts, "1: the counts of {:?}", server.id);
+            assert!(counts.all() <= server.scope.cap, "2: {} permits on {:?}", counts.all(), server.id);
         }
     }
 
     fn check_lists(&self) {
         let idle_of = |wanted: &dyn Fn(u32) -> bool| {
-            let mut idle: Vec<u32> = self
-                .permits
-                .iter()
-                .filter(|(index, _)| wanted(*index))
-                .map(|(index, _)| index)
-                .collect();
+            let mut idle: Vec<u32> =
+                self.permits.iter().filter(|(index, _)| wanted(*index)).map(|(index, _)| index).collect();
             idle.sort_unstable();
             idle
         };
         let is_idle = |index: u32| matches!(self.permits[index].state, State::Idle(_));
         let is_victim = |index: u32| is_idle(index) && !self.permits[index].pinned;
-        let is_spare = |index: u32| {
-            matches!(
-                self.permits[index].state,
-                State::Closing {
-                    promise: None,
-                    late: false,
-                    ..
-                }
-            )
-        };
+        let is_spare =
+            |index: u32| matches!(self.permits[index].state, State::Closing { promise: None, late: false, .. });
         let same = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             assert!(
-                listed
-                    .windows(2)
-                    .all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
+                listed.windows(2).all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
                 "{what}: the oldest first"
             );
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
         };
-        same(
-            self.total.idle.iter(&self.permits).collect(),
-            idle_of(&is_victim),
-            "3: the total's idle",
-        );
-        same(
-            self.total.closing.iter(&self.permits).collect(),
-            idle_of(&is_spare),
-            "4: the total's closings",
-        );
+        same(self.total.idle.iter(&self.permits).collect(), idle_of(&is_victim), "3: the total's idle");
+        same(self.total.closing.iter(&self.permits).collect(), idle_of(&is_spare), "4: the total's closings");
         for (at, server) in (0..).zip(&self.servers) {
             let here = |index: u32| self.permits[index].server == at;
             let scope = &server.scope;
-            same(
-                scope.idle.iter(&self.permits).collect(),
-                idle_of(&|i| here(i) && is_victim(i)),
-                "3: a server's idle",
-            );
+            same(scope.idle.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_victim(i)), "3: a server's idle");
             same(
                 scope.closing.iter(&self.permits).collect(),
                 idle_of(&|i| here(i) && is_spare(i)),
@@ -147,26 +104,16 @@ impl<C, E> Ledger<C, E> {
         }
         for (at, tenant) in self.tenants.iter() {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
-            same(
-                tenant.idle.iter(&self.permits).collect(),
-                idle_of(&mine),
-                "3: a tenant's idle",
-            );
+            same(tenant.idle.iter(&self.permits).collect(), idle_of(&mine), "3: a tenant's idle");
         }
         for (index, permit) in self.permits.iter() {
             let open = matches!(permit.state.place(), Place::Idle | Place::InUse);
             let listed = self.expiries.contains(&(permit.expires_at, index));
             assert!(open || !listed, "14: only an open connection expires");
-            assert!(
-                listed || !matches!(permit.state, State::Idle(_)),
-                "14: every idle connection expires"
-            );
+            assert!(listed || !matches!(permit.state, State::Idle(_)), "14: every idle connection expires");
         }
         let open = self.total.counts.of(Place::Idle) + self.total.counts.of(Place::InUse);
-        assert!(
-            self.expiries.len() <= open as usize,
-            "14: expiries of what is gone"
-        );
+        assert!(self.expiries.len() <= open as usize, "14: expiries of what is gone");
     }
 
     fn check_waiters(&self) {
@@ -175,82 +122,39 @@ impl<C, E> Ledger<C, E> {
             let line: Vec<u32> = tenant.line.iter(&self.waiters).collect();
             queued += tenant.line.len();
             for &waiter in &line {
-                assert_eq!(
-                    self.waiters[waiter].tenant.index(),
-                    at,
-                    "5: a waiter in another's line"
-                );
-                assert!(
-                    self.waiters[waiter].answer.is_none(),
-                    "5: a waiter in line has no answer"
-                );
+                assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter in another's line");
+                assert!(self.waiters[waiter].answer.is_none(), "5: a waiter in line has no answer");
             }
-            let ordered = line
-                .windows(2)
-                .all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
+            let ordered = line.windows(2).all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
             assert!(ordered, "5: a line is in order of arrival");
-            let all = self
-                .waiters
-                .iter()
-                .filter(|(_, waiter)| waiter.tenant.index() == at)
-                .count();
-            assert_eq!(
-                tenant.waiters as usize, all,
-                "10: the waiters of {:?}",
-                tenant.name
-            );
+            let all = self.waiters.iter().filter(|(_, waiter)| waiter.tenant.index() == at).count();
+            assert_eq!(tenant.waiters as usize, all, "10: the waiters of {:?}", tenant.name);
             let needy = self.plain_waiter(at).is_some() && self.wants(at) > 0;
-            assert!(
-                !needy || tenant.idle.is_empty(),
-                "7: {:?} waits beside its own idle one",
-                tenant.name
-            );
+            assert!(!needy || tenant.idle.is_empty(), "7: {:?} waits beside its own idle one", tenant.name);
         }
         assert_eq!(self.queued, queued, "10: waiters in line");
-        let unanswered = self
-            .waiters
-            .iter()
-            .filter(|(_, waiter)| waiter.answer.is_none())
-            .count();
-        assert_eq!(
-            queued as usize, unanswered,
-            "5: a waiter without an answer is in line"
-        );
+        let unanswered = self.waiters.iter().filter(|(_, waiter)| waiter.answer.is_none()).count();
+        assert_eq!(queued as usize, unanswered, "5: a waiter without an answer is in line");
         for (index, permit) in self.permits.iter() {
             if let State::Granted(_, waiter) = permit.state {
-                let waiter = self
-                    .waiters
-                    .find(waiter)
-                    .expect("6: a grant's waiter exists");
+                let waiter = self.waiters.find(waiter).expect("6: a grant's waiter exists");
                 let mine = matches!(self.waiters[waiter].answer, Some(Answer::Connection(key)) if self.permits.find(key) == Some(index));
                 assert!(mine, "6: a grant is its waiter's answer");
             }
         }
         for (index, waiter) in self.waiters.iter() {
             if let Some(Answer::Connection(key)) = waiter.answer {
-                let permit = self
-                    .permits
-                    .find(key)
-                    .expect("6: an answer's permit exists");
+                let permit = self.permits.find(key).expect("6: an answer's permit exists");
                 let State::Granted(_, key) = self.permits[permit].state else {
                     panic!("6: an answer's permit is granted")
                 };
                 assert_eq!(self.waiters.find(key), Some(index), "6: to this waiter");
             }
             let gathers = !waiter.gathered.is_empty() && waiter.answer.is_none();
-            assert!(
-                !gathers || self.gathering == Some(index),
-                "11: only one gathers"
-            );
+            assert!(!gathers || self.gathering == Some(index), "11: only one gathers");
             for &key in &waiter.gathered {
-                let permit = self
-                    .permits
-                    .find(key)
-                    .expect("11: a gathered permit exists");
-                assert!(
-                    matches!(self.permits[permit].state, State::Pool),
-                    "11: a gathered permit is set aside"
-                );
+                let permit = self.permits.find(key).expect("11: a gathered permit exists");
+                assert!(matches!(self.permits[permit].state, State::Pool), "11: a gathered permit is set aside");
             }
         }
     }
@@ -263,22 +167,12 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(tenant.ready, now, "8: {:?} among the ready", tenant.name);
             if let Some((lane, turn)) = now {
                 ready += 1;
-                let here =
-                    self.servers[tenant.server as usize].ready.lanes[lane as usize].contains(&turn);
+                let here = self.servers[tenant.server as usize].ready.lanes[lane as usize].contains(&turn);
                 assert!(here, "8: {:?} in its lane", tenant.name);
             }
         }
-        let listed: usize = self
-            .servers
-            .iter()
-            .flat_map(|server| &server.ready.lanes)
-            .map(|lane| lane.len())
-            .sum();
-        assert_eq!(
-            (ready, ready),
-            (self.ready as usize, listed),
-            "8: how many are ready"
-        );
+        let listed: usize = self.servers.iter().flat_map(|server| &server.ready.lanes).map(|lane| lane.len()).sum();
+        assert_eq!((ready, ready), (self.ready as usize, listed), "8: how many are ready");
     }
 
     fn check_reserves(&self) {
@@ -287,25 +181,10 @@ impl<C, E> Ledger<C, E> {
         for (index, tenant) in self.tenants.iter() {
             unfilled += tenant.unfilled();
             *unfilled_on.entry(tenant.server).or_default() += tenant.unfilled();
-            let pinned = self
-                .permits
-                .iter()
-                .filter(|(_, permit)| permit.tenant == index && permit.pinned)
-                .count();
-            assert_eq!(
-                tenant.pins as usize, pinned,
-                "9: the pins of {:?}",
-                tenant.name
-            );
-            assert!(
-                tenant.pins <= tenant.reserve,
-                "9: {:?} has more pins than reserve",
-                tenant.name
-            );
-            let unpinned = tenant
-                .idle
-                .iter(&self.permits)
-                .any(|permit| !self.permits[permit].pinned);
+            let pinned = self.permits.iter().filter(|(_, permit)| permit.tenant == index && permit.pinned).count();
+            assert_eq!(tenant.pins as usize, pinned, "9: the pins of {:?}", tenant.name);
+            assert!(tenant.pins <= tenant.reserve, "9: {:?} has more pins than reserve", tenant.name);
+            let unpinned = tenant.idle.iter(&self.permits).any(|permit| !self.permits[permit].pinned);
             assert!(
                 tenant.pins == tenant.reserve || !unpinned,
                 "9: {:?} lacks a pin beside an unpinned idle one",
@@ -313,10 +192,7 @@ impl<C, E> Ledger<C, E> {
             );
         }
         assert_eq!(self.total.unfilled, unfilled, "9: what the reserves lack");
-        assert!(
-            self.total.cap - self.total.counts.all() >= unfilled,
-            "9: a reserve is not kept free"
-        );
+        assert!(self.total.cap - self.total.counts.all() >= unfilled, "9: a reserve is not kept free");
         for (index, server) in (0..).zip(&self.servers) {
             assert_eq!(
                 server.scope.unfilled,
@@ -334,32 +210,18 @@ impl<C, E> Ledger<C, E> {
             let promised = self.permits.iter().filter(|(_, permit)| {
                 matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.tenant == key)
             });
-            assert_eq!(
-                tenant.promised as usize,
-                promised.count(),
-                "10: promises to {:?}",
-                tenant.name
-            );
-            let recycling = self.permits.iter().filter(|(_, permit)| {
-                permit.tenant == index && matches!(permit.state, State::Recycling)
-            });
-            assert_eq!(
-                tenant.recycling as usize,
-                recycling.count(),
-                "10: recyclings of {:?}",
-                tenant.name
-            );
+            assert_eq!(tenant.promised as usize, promised.count(), "10: promises to {:?}", tenant.name);
+            let recycling = self
+                .permits
+                .iter()
+                .filter(|(_, permit)| permit.tenant == index && matches!(permit.state, State::Recycling));
+            assert_eq!(tenant.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
         }
         for (index, server) in (0..).zip(&self.servers) {
             let promised = self.permits.iter().filter(|(_, permit)| {
                 matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.server == index)
             });
-            assert_eq!(
-                server.promised as usize,
-                promised.count(),
-                "10: promises on {:?}",
-                server.id
-            );
+            assert_eq!(server.promised as usize, promised.count(), "10: promises on {:?}", server.id);
         }
         for (_, permit) in self.permits.iter() {
             overdue += u32::from(matches!(permit.state, State::Closing { overdue: true, .. }));
@@ -368,30 +230,12 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn check_table(&self) {
-        assert_eq!(
-            self.by_name.len(),
-            self.tenants.len(),
-            "13: names and tenants"
-        );
+        assert_eq!(self.by_name.len(), self.tenants.len(), "13: names and tenants");
         for (index, tenant) in self.tenants.iter() {
-            assert_eq!(
-                self.find(tenant.name.as_str()),
-                Some(index),
-                "13: {:?} under its name",
-                tenant.name
-            );
-            assert_eq!(
-                tenant.is_quiet(),
-                tenant.is_listed_quiet(),
-                "13: {:?} among the quiet",
-                tenant.name
-            );
+            assert_eq!(self.find(tenant.name.as_str()), Some(index), "13: {:?} under its name", tenant.name);
+            assert_eq!(tenant.is_quiet(), tenant.is_listed_quiet(), "13: {:?} among the quiet", tenant.name);
         }
-        assert_eq!(
-            self.quiet.len() as usize,
-            self.quiet.iter(&self.tenants).count(),
-            "13: the list of the quiet"
-        );
+        assert_eq!(self.quiet.len() as usize, self.quiet.iter(&self.tenants).count(), "13: the list of the quiet");
     }
 
     fn check_closed(&self) {
@@ -399,20 +243,10 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         assert_eq!(self.queued, 0, "12: closed, and somebody waits");
-        assert_eq!(
-            self.total.counts.of(Place::Idle),
-            0,
-            "12: closed, and a connection is idle"
-        );
-        let granted = self
-            .permits
-            .iter()
-            .any(|(_, permit)| matches!(permit.state, State::Granted(..)));
+        assert_eq!(self.total.counts.of(Place::Idle), 0, "12: closed, and a connection is idle");
+        let granted = self.permits.iter().any(|(_, permit)| matches!(permit.state, State::Granted(..)));
         assert!(!granted, "12: closed, and a grant is open");
-        let drained = self
-            .tenants
-            .iter()
-            .all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
+        let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
         assert!(drained, "12: a tenant that is not active has an empty line");
     }
 }

@@ -70,9 +70,7 @@ pub(super) enum Due {
 
 /// Exponential with full jitter: anything from 1 ms to the ceiling.
 fn backoff(failures: u32, random: u64) -> Duration {
-    let ceiling = BACKOFF_BASE
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(BACKOFF_MAX);
+    let ceiling = BACKOFF_BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF_MAX);
     let ceiling = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
     Duration::from_millis(1) + Duration::from_micros(random % ceiling)
 }
@@ -81,10 +79,7 @@ impl<C, E> Ledger<C, E> {
     /// What the server takes at present: its cap, or less after it said "full".
     pub(super) fn server_cap(&self, server: u32) -> u32 {
         let entry = &self.servers[server as usize];
-        let full = entry
-            .full
-            .as_ref()
-            .map_or(u32::MAX, |full| full.limit + u32::from(full.probing));
+        let full = entry.full.as_ref().map_or(u32::MAX, |full| full.limit + u32::from(full.probing));
         entry.scope.cap.min(full)
     }
 
@@ -119,11 +114,7 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         let retry_after = circuit.retry_at.saturating_sub(now).max(BACKOFF_BASE / 10);
-        Some(Refusal::Unavailable {
-            kind: circuit.kind,
-            retry_after,
-            source: circuit.source.clone(),
-        })
+        Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
     }
 
     /// opening -> free. The waiter it failed for is told why, the tenant's others that it is unavailable; a full server
@@ -183,17 +174,10 @@ impl<C, E> Ledger<C, E> {
         let before = std::mem::replace(&mut circuit.source, source.clone());
         self.actions.extend(before.map(Action::DropError));
         self.due.insert((due, Due::Tenant(tenant)));
-        let unavailable = || Refusal::Unavailable {
-            kind,
-            retry_after,
-            source: source.clone(),
-        };
+        let unavailable = || Refusal::Unavailable { kind, retry_after, source: source.clone() };
         if let Some(first) = self.tenants[tenant].line.oldest() {
             let refusal = match &source {
-                Some(source) => Refusal::Connect {
-                    kind,
-                    source: source.clone(),
-                },
+                Some(source) => Refusal::Connect { kind, source: source.clone() },
                 None if timed_out => self.timed_out_connecting(first, now),
                 None => unavailable(),
             };
@@ -206,11 +190,7 @@ impl<C, E> Ledger<C, E> {
     /// A connect succeeded: the tenant's failures are history.
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
-        self.actions.extend(
-            circuit
-                .and_then(|circuit| circuit.source)
-                .map(Action::DropError),
-        );
+        self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));
     }
 
     fn full_seen(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
@@ -231,20 +211,10 @@ impl<C, E> Ledger<C, E> {
         if by_another || entry.full.is_some() {
             let counts = &entry.scope.counts;
             let limit = (counts.all() - counts.of(Place::Opening)).max(1);
-            let failures = entry
-                .full
-                .as_ref()
-                .map_or(1, |full| full.failures.saturating_add(1));
-            entry.full = Some(ServerFull {
-                limit,
-                failures,
-                probing: false,
-            });
+            let failures = entry.full.as_ref().map_or(1, |full| full.failures.saturating_add(1));
+            entry.full = Some(ServerFull { limit, failures, probing: false });
             // The low bits chose the tenant's wait.
-            self.due.insert((
-                now + backoff(failures, random.rotate_right(32)),
-                Due::Server(server),
-            ));
+            self.due.insert((now + backoff(failures, random.rotate_right(32)), Due::Server(server)));
         }
         self.refresh(tenant);
     }

@@ -57,9 +57,7 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
         self.answer_line(tenant, &refusal, now);
         for permit in self.permits.indices() {
-            if self.permits[permit].tenant == tenant
-                && matches!(self.permits[permit].state, State::Granted(..))
-            {
+            if self.permits[permit].tenant == tenant && matches!(self.permits[permit].state, State::Granted(..)) {
                 self.revoke(permit, refusal(), now);
             }
         }

@@ -17,10 +17,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self {
-            prev: UNLINKED,
-            next: UNLINKED,
-        }
+        Self { prev: UNLINKED, next: UNLINKED }
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -61,12 +58,7 @@ pub(super) struct List<L> {
 
 impl<L> List<L> {
     pub(super) const fn new() -> Self {
-        Self {
-            head: NIL,
-            tail: NIL,
-            len: 0,
-            kind: PhantomData,
-        }
+        Self { head: NIL, tail: NIL, len: 0, kind: PhantomData }
     }
 
     #[inline]
@@ -93,14 +85,8 @@ impl<L> List<L> {
     #[inline]
     pub(super) fn push<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32) {
         let link = items[index].link_mut();
-        debug_assert!(
-            !link.is_linked(),
-            "an entry stands in one list of a kind at a time"
-        );
-        *link = Link {
-            prev: self.tail,
-            next: NIL,
-        };
+        debug_assert!(!link.is_linked(), "an entry stands in one list of a kind at a time");
+        *link = Link { prev: self.tail, next: NIL };
         match self.newest() {
             Some(tail) => items[tail].link_mut().next = index,
             None => self.head = index,
@@ -113,10 +99,7 @@ impl<L> List<L> {
     #[inline]
     pub(super) fn remove<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32) {
         let link = std::mem::replace(items[index].link_mut(), Link::new());
-        debug_assert!(
-            link.is_linked(),
-            "only what stands in the list is taken out"
-        );
+        debug_assert!(link.is_linked(), "only what stands in the list is taken out");
         match link.prev {
             NIL => self.head = link.next,
             prev => items[prev].link_mut().next = link.next,
@@ -151,10 +134,7 @@ mod tests {
     fn listed(list: &List<Kind>, items: &Slots<(), Item>) -> Vec<u32> {
         let listed: Vec<u32> = list.iter(items).collect();
         assert_eq!(listed.len(), list.len() as usize);
-        assert_eq!(
-            (listed.first().copied(), listed.last().copied()),
-            (list.oldest(), list.newest())
-        );
+        assert_eq!((listed.first().copied(), listed.last().copied()), (list.oldest(), list.newest()));
         listed
     }
 

@@ -162,14 +162,8 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn turn_of(&self, tenant: u32) -> Turn {
         let entry = &self.tenants[tenant];
-        let used =
-            entry.counts.all() - entry.counts.of(Place::Idle) - entry.counts.of(Place::Closing)
-                + entry.promised;
-        Turn {
-            load: (u64::from(used) << 20) / u64::from(entry.weight),
-            stamp: entry.stamp,
-            tenant,
-        }
+        let used = entry.counts.all() - entry.counts.of(Place::Idle) - entry.counts.of(Place::Closing) + entry.promised;
+        Turn { load: (u64::from(used) << 20) / u64::from(entry.weight), stamp: entry.stamp, tenant }
     }
 
     /// How many more permits the tenant's waiters can use, beyond those on their way to it.
@@ -203,19 +197,12 @@ impl<C, E> Ledger<C, E> {
         if !room || served_by_itself || opening >= self.opening_slots(tenant) {
             return None;
         }
-        Some(if entry.counts.all() + entry.promised < entry.reserve {
-            Lane::Reserved
-        } else {
-            Lane::Common
-        })
+        Some(if entry.counts.all() + entry.promised < entry.reserve { Lane::Reserved } else { Lane::Common })
     }
 
     /// The waiter for a pool lease that is first in a tenant's line, if it is one.
     pub(super) fn pool_at_head(&self, tenant: u32) -> Option<u32> {
-        self.tenants[tenant]
-            .line
-            .oldest()
-            .filter(|&waiter| self.waiters[waiter].ask.pool > 0)
+        self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool > 0)
     }
 
     /// Brings the tenant's place among the ready up to date. Called after every change to its line, its permits or what
@@ -270,10 +257,7 @@ impl<C, E> Ledger<C, E> {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
                 self.permits[permit].caller = entry.ask.caller;
-                Polled::Connection(Held {
-                    permit: key,
-                    connection,
-                })
+                Polled::Connection(Held { permit: key, connection })
             }
             Some(Answer::Pool) => Polled::Pool(entry.gathered),
             Some(Answer::Refused(refusal)) => Polled::Refused(refusal),
@@ -305,9 +289,7 @@ impl<C, E> Ledger<C, E> {
             return self.serve_line_and_others(tenant, now);
         }
         match self.collect(index, now) {
-            Polled::Connection(Held { permit, connection }) => {
-                self.come_back(permit.index(), connection, now)
-            }
+            Polled::Connection(Held { permit, connection }) => self.come_back(permit.index(), connection, now),
             Polled::Pool(permits) => self.free_pool(&permits, now),
             Polled::Refused(refusal) => self.discard(refusal),
             Polled::Pending(_) => unreachable!("it had an answer"),
@@ -316,9 +298,7 @@ impl<C, E> Ledger<C, E> {
 
     /// A deadline passed. Whatever the waiter was given meanwhile is its answer; else it is refused, and says what was short.
     pub fn give_up(&mut self, waiter: WaiterKey, now: Time) -> Polled<C, E> {
-        let Some(index) = self.waiters.find(waiter) else {
-            unreachable!("a waiter gives up once")
-        };
+        let Some(index) = self.waiters.find(waiter) else { unreachable!("a waiter gives up once") };
         if self.waiters[index].answer.is_none() {
             let refusal = self.refuse_late(index, now);
             self.give_up_gathering(index, now);

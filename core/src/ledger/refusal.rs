@@ -75,12 +75,7 @@ pub struct Shortage {
 
 impl<C, E> Ledger<C, E> {
     /// The refusals that need no waiting. The tenant has no idle connection for this one.
-    pub(super) fn refuse_at_once(
-        &mut self,
-        tenant: u32,
-        ask: Ask,
-        now: Time,
-    ) -> Option<Refusal<E>> {
+    pub(super) fn refuse_at_once(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
         // One that is being validated may yet serve this caller.
         if self.tenants[tenant].recycling == 0
             && let Some(refusal) = self.refuse_by_circuit(tenant, now)
@@ -105,58 +100,32 @@ impl<C, E> Ledger<C, E> {
         };
         let limit = full?;
         let retry_after = self.retry_after(tenant, LimitScope::Queue, line, now);
-        Some(self.shortage(
-            tenant,
-            LimitScope::Queue,
-            limit,
-            ask,
-            Time::ZERO,
-            retry_after,
-            now,
-        ))
+        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, retry_after, now))
     }
 
     /// The refusal of a waiter whose deadline has passed in the line.
     pub(super) fn refuse_late(&mut self, waiter: u32, now: Time) -> Refusal<E> {
-        let (tenant, ask) = (
-            self.waiters[waiter].tenant.index(),
-            self.waiters[waiter].ask,
-        );
+        let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
         let waited = now.saturating_sub(self.waiters[waiter].since);
         let entry = &self.tenants[tenant];
         let (opening, recycling) = (entry.counts.of(Place::Opening), entry.recycling);
         // The first ones in line are those for whom a connection is on its way.
-        let ahead = entry
-            .line
-            .iter(&self.waiters)
-            .take((opening + recycling) as usize)
-            .position(|other| other == waiter);
+        let ahead =
+            entry.line.iter(&self.waiters).take((opening + recycling) as usize).position(|other| other == waiter);
         if let Some(place) = ahead.filter(|_| ask.pool == 0) {
-            let phase = if (place as u32) < opening {
-                Phase::Connecting
-            } else {
-                Phase::Recycling
-            };
+            let phase = if (place as u32) < opening { Phase::Connecting } else { Phase::Recycling };
             self.counters.timeouts += 1;
             return Refusal::Timeout { phase, waited };
         }
-        let place = entry
-            .line
-            .iter(&self.waiters)
-            .position(|other| other == waiter)
-            .unwrap_or(0);
+        let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
         let (scope, limit) = self.short_scope(tenant);
-        let retry_after =
-            self.retry_after(tenant, scope, u32::try_from(place).unwrap_or(u32::MAX), now);
+        let retry_after = self.retry_after(tenant, scope, u32::try_from(place).unwrap_or(u32::MAX), now);
         self.shortage(tenant, scope, limit, ask, waited, retry_after, now)
     }
 
     pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
         self.counters.timeouts += 1;
-        Refusal::Timeout {
-            phase: Phase::Connecting,
-            waited: now.saturating_sub(self.waiters[waiter].since),
-        }
+        Refusal::Timeout { phase: Phase::Connecting, waited: now.saturating_sub(self.waiters[waiter].since) }
     }
 
     /// The narrowest limit that keeps a tenant from one more permit.
@@ -175,33 +144,18 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// (place in line + 1) x the average time between permits coming back in the scope.
-    fn retry_after(
-        &mut self,
-        tenant: u32,
-        scope: LimitScope,
-        place: u32,
-        now: Time,
-    ) -> Option<Duration> {
+    fn retry_after(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Time) -> Option<Duration> {
         let server = self.tenants[tenant].server;
         let average = match scope {
             LimitScope::Tenant => self.tenants[tenant].pace.average(now),
             LimitScope::Server => self.servers[server as usize].scope.pace.average(now),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => {
-                self.total.pace.average(now)
-            }
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(now),
         };
         let estimate = average.map(|average| average.saturating_mul(place.saturating_add(1)));
-        Some(
-            estimate
-                .unwrap_or(self.settings.acquire_timeout)
-                .clamp(RETRY_LEAST, RETRY_MOST),
-        )
+        Some(estimate.unwrap_or(self.settings.acquire_timeout).clamp(RETRY_LEAST, RETRY_MOST))
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one field of what is made"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "each is one field of what is made")]
     fn shortage(
         &mut self,
         tenant: u32,
@@ -218,31 +172,17 @@ impl<C, E> Ledger<C, E> {
         let (open, waiting) = match scope {
             LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
             LimitScope::Server => (server.scope.counts.all(), self.queued),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => {
-                (self.total.counts.all(), self.queued)
-            }
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => (self.total.counts.all(), self.queued),
         };
         let holders = if scope == LimitScope::Tenant {
-            vec![Holder {
-                tenant: entry.name.clone(),
-                connections: entry.counts.all(),
-            }]
+            vec![Holder { tenant: entry.name.clone(), connections: entry.counts.all() }]
         } else {
             self.holders.1.clone()
         };
         entry.counters.refusals += 1;
         self.counters.refusals[scope as usize] += 1;
         let held_by_caller = self.held_by(ask.caller);
-        Refusal::Limit(Box::new(Shortage {
-            scope,
-            limit,
-            open,
-            waiting,
-            waited,
-            retry_after,
-            holders,
-            held_by_caller,
-        }))
+        Refusal::Limit(Box::new(Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller }))
     }
 
     /// Counted when a refusal is made and at no other time.
@@ -250,30 +190,20 @@ impl<C, E> Ledger<C, E> {
         if caller == 0 {
             return 0;
         }
-        let held = self
-            .permits
-            .iter()
-            .filter(|(_, permit)| permit.caller == caller && permit.state.place() == Place::InUse);
+        let held =
+            self.permits.iter().filter(|(_, permit)| permit.caller == caller && permit.state.place() == Place::InUse);
         u32::try_from(held.count()).unwrap_or(u32::MAX)
     }
 
     /// The largest holders, recounted when they are older than [`HOLDERS_AGE`]: an overload refuses many at once.
     fn refreshed_holders(&mut self, now: Time) {
-        if self
-            .holders
-            .0
-            .is_some_and(|at| now.saturating_sub(at) < HOLDERS_AGE)
-        {
+        if self.holders.0.is_some_and(|at| now.saturating_sub(at) < HOLDERS_AGE) {
             return;
         }
         let mut tenants: Vec<u32> = Vec::new();
         for (_, permit) in self.permits.iter() {
-            let more = |&other: &u32| {
-                self.tenants[other].counts.all() >= self.tenants[permit.tenant].counts.all()
-            };
-            if tenants.contains(&permit.tenant)
-                || (tenants.len() == HOLDERS && tenants.iter().all(more))
-            {
+            let more = |&other: &u32| self.tenants[other].counts.all() >= self.tenants[permit.tenant].counts.all();
+            if tenants.contains(&permit.tenant) || (tenants.len() == HOLDERS && tenants.iter().all(more)) {
                 continue;
             }
             tenants.push(permit.tenant);
@@ -284,10 +214,7 @@ impl<C, E> Ledger<C, E> {
             tenant: self.tenants[tenant].name.clone(),
             connections: self.tenants[tenant].counts.all(),
         };
-        self.holders = (
-            Some(now),
-            tenants.into_iter().map(holder).collect::<Vec<Holder>>(),
-        );
+        self.holders = (Some(now), tenants.into_iter().map(holder).collect::<Vec<Holder>>());
     }
 
     /// What a tenant's mode says to an acquire.
@@ -301,7 +228,6 @@ impl<C, E> Ledger<C, E> {
 
     /// The tenant's own name for it, as it was first given.
     pub fn name_of(&self, name: &str) -> Option<TenantId> {
-        self.find(name)
-            .map(|tenant| self.tenants[tenant].name.clone())
+        self.find(name).map(|tenant| self.tenants[tenant].name.clone())
     }
 }

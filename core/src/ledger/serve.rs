@@ -33,10 +33,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn serve_line(&mut self, tenant: u32, now: Time) {
-        while self.plain_waiter(tenant).is_some()
-            && self.wants(tenant) > 0
-            && self.take_idle_for_line(tenant, now)
-        {}
+        while self.plain_waiter(tenant).is_some() && self.wants(tenant) > 0 && self.take_idle_for_line(tenant, now) {}
     }
 
     pub(super) fn can_serve(&self) -> bool {
@@ -85,9 +82,7 @@ impl<C, E> Ledger<C, E> {
         if lane == Lane::Pool && entry.counts.all() + entry.promised >= entry.cap {
             return entry.idle.oldest().map(Source::Victim);
         }
-        if lane != Lane::Pool
-            && server.scope.counts.of(Place::Opening) + server.promised >= server.max_connecting
-        {
+        if lane != Lane::Pool && server.scope.counts.of(Place::Opening) + server.promised >= server.max_connecting {
             return None;
         }
         let (cap, own) = (self.server_cap(entry.server), entry.unfilled());
@@ -117,10 +112,8 @@ impl<C, E> Ledger<C, E> {
             }
             (Source::Free, None) => {
                 let permit = self.take_permit(tenant, State::Opening, now);
-                self.actions.push(Action::Open {
-                    permit: self.permits.key(permit),
-                    tenant: self.tenants[tenant].name.clone(),
-                });
+                self.actions
+                    .push(Action::Open { permit: self.permits.key(permit), tenant: self.tenants[tenant].name.clone() });
             }
             (Source::Free, Some(waiter)) => {
                 let permit = self.take_permit(tenant, State::Pool, now);
@@ -144,10 +137,7 @@ impl<C, E> Ledger<C, E> {
     fn promise(&mut self, closing: u32, tenant: u32) {
         self.unlink_closing(closing);
         let server = self.tenants[tenant].server;
-        let to = Promise {
-            tenant: self.tenants.key(tenant),
-            server,
-        };
+        let to = Promise { tenant: self.tenants.key(tenant), server };
         if let State::Closing { promise, .. } = &mut self.permits[closing].state {
             *promise = Some(to);
         }
@@ -169,10 +159,7 @@ impl<C, E> Ledger<C, E> {
 
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
     pub(super) fn plain_waiter(&self, tenant: u32) -> Option<u32> {
-        self.tenants[tenant]
-            .line
-            .oldest()
-            .filter(|&waiter| self.waiters[waiter].ask.pool == 0)
+        self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool == 0)
     }
 
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
@@ -185,10 +172,7 @@ impl<C, E> Ledger<C, E> {
         if !fresh && !self.may_hand_over(tenant, now) {
             let key = self.permits.key(permit);
             self.serve(now);
-            let idle = self
-                .permits
-                .find(key)
-                .is_some_and(|index| matches!(self.permits[index].state, State::Idle(_)));
+            let idle = self.permits.find(key).is_some_and(|index| matches!(self.permits[index].state, State::Idle(_)));
             if !idle || self.plain_waiter(tenant).is_none() {
                 return;
             }
@@ -203,9 +187,7 @@ impl<C, E> Ledger<C, E> {
     /// idle -> granted, to its tenant's first waiter.
     pub(super) fn grant(&mut self, permit: u32, now: Time) {
         let tenant = self.permits[permit].tenant;
-        let Some(waiter) = self.plain_waiter(tenant) else {
-            unreachable!("a grant is for a waiter")
-        };
+        let Some(waiter) = self.plain_waiter(tenant) else { unreachable!("a grant is for a waiter") };
         self.unlink_idle(permit);
         let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
             unreachable!("only an idle one is granted")
@@ -226,20 +208,14 @@ impl<C, E> Ledger<C, E> {
         if first.tenant == tenant || self.turn_of(tenant) < first {
             return true;
         }
-        let bound = self
-            .settings
-            .handover_bound
-            .unwrap_or_else(|| self.twice_connect_time(tenant));
+        let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(tenant));
         let since = *self.tenants[first.tenant].passed_since.get_or_insert(now);
         now.saturating_sub(since) < bound
     }
 
     fn twice_connect_time(&self, tenant: u32) -> Duration {
         let server = self.tenants[tenant].server;
-        self.servers[server as usize]
-            .connect_time
-            .unwrap_or_default()
-            * 2
+        self.servers[server as usize].connect_time.unwrap_or_default() * 2
     }
 
     /// The waiter no longer gathers permits; what it had is free again. Serves nobody.
@@ -269,15 +245,7 @@ impl<C, E> Ledger<C, E> {
     pub fn closing_pool(&mut self, permits: &[PermitKey], now: Time) {
         for &key in permits {
             if let Some(permit) = self.permits.find(key) {
-                self.enter(
-                    permit,
-                    State::Closing {
-                        promise: None,
-                        late: true,
-                        overdue: false,
-                    },
-                    now,
-                );
+                self.enter(permit, State::Closing { promise: None, late: true, overdue: false }, now);
                 self.refresh(self.permits[permit].tenant);
             }
         }

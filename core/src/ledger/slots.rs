@@ -53,11 +53,7 @@ pub(super) struct Slots<K, T> {
 
 impl<K, T> Slots<K, T> {
     pub(super) const fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            kind: PhantomData,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), kind: PhantomData }
     }
 
     pub(super) fn insert(&mut self, value: T) -> u32 {
@@ -66,33 +62,21 @@ impl<K, T> Slots<K, T> {
             return index;
         }
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        assert!(
-            index < MAX_INDEX,
-            "a slab holds at most {MAX_INDEX} entries"
-        );
-        self.slots.push(Slot {
-            generation: 0,
-            value: Some(value),
-        });
+        assert!(index < MAX_INDEX, "a slab holds at most {MAX_INDEX} entries");
+        self.slots.push(Slot { generation: 0, value: Some(value) });
         index
     }
 
     pub(super) fn remove(&mut self, index: u32) -> T {
         let slot = &mut self.slots[index as usize];
-        let Some(value) = slot.value.take() else {
-            unreachable!("entry {index} is gone")
-        };
+        let Some(value) = slot.value.take() else { unreachable!("entry {index} is gone") };
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         value
     }
 
     pub(super) fn key(&self, index: u32) -> Key<K> {
-        Key {
-            index,
-            generation: self.slots[index as usize].generation,
-            kind: PhantomData,
-        }
+        Key { index, generation: self.slots[index as usize].generation, kind: PhantomData }
     }
 
     /// The index behind a key, unless its entry is gone.
@@ -111,15 +95,11 @@ impl<K, T> Slots<K, T> {
     }
 
     pub(super) fn live(&self, index: u32) -> bool {
-        self.slots
-            .get(index as usize)
-            .is_some_and(|slot| slot.value.is_some())
+        self.slots.get(index as usize).is_some_and(|slot| slot.value.is_some())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..)
-            .zip(&self.slots)
-            .filter_map(|(index, slot)| slot.value.as_ref().map(|value| (index, value)))
+        (0..).zip(&self.slots).filter_map(|(index, slot)| slot.value.as_ref().map(|value| (index, value)))
     }
 
     pub(super) fn indices(&self) -> impl Iterator<Item = u32> + use<K, T> {
@@ -136,9 +116,7 @@ impl<K, T> Index<u32> for Slots<K, T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        let Some(value) = &self.slots[index as usize].value else {
-            unreachable!("entry {index} is gone")
-        };
+        let Some(value) = &self.slots[index as usize].value else { unreachable!("entry {index} is gone") };
         value
     }
 }
@@ -146,9 +124,7 @@ impl<K, T> Index<u32> for Slots<K, T> {
 impl<K, T> IndexMut<u32> for Slots<K, T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        let Some(value) = &mut self.slots[index as usize].value else {
-            unreachable!("entry {index} is gone")
-        };
+        let Some(value) = &mut self.slots[index as usize].value else { unreachable!("entry {index} is gone") };
         value
     }
 }

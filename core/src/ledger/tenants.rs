@@ -101,9 +101,7 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        self.by_name
-            .find(hash, |&index| self.tenants[index].name.as_str() == name)
-            .copied()
+        self.by_name.find(hash, |&index| self.tenants[index].name.as_str() == name).copied()
     }
 
     /// Makes a tenant known. A tenant that is known already stays as it is.
@@ -112,12 +110,7 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         let server = self.admit_server(server);
-        let limits = self
-            .settings
-            .tenants
-            .get(&name)
-            .copied()
-            .unwrap_or_default();
+        let limits = self.settings.tenants.get(&name).copied().unwrap_or_default();
         let hash = self.hasher.hash_one(name.as_str());
         let index = self.tenants.insert(Tenant {
             name,
@@ -144,9 +137,7 @@ impl<C, E> Ledger<C, E> {
         });
         self.limit_tenant(index, limits);
         let (tenants, hasher) = (&self.tenants, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&index| {
-            hasher.hash_one(tenants[index].name.as_str())
-        });
+        self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
         self.settle(index, now);
         if self.tenants.len() > self.settings.max_known_tenants as usize {
             // The bound on how many are remembered wins over how long.
@@ -156,9 +147,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn limit_tenant(&mut self, tenant: u32, limits: TenantLimits) {
-        let cap = limits
-            .max
-            .unwrap_or(self.settings.max_connections_per_tenant);
+        let cap = limits.max.unwrap_or(self.settings.max_connections_per_tenant);
         self.with_reserve(tenant, |ledger| {
             let entry = &mut ledger.tenants[tenant];
             entry.cap = cap;
@@ -178,10 +167,7 @@ impl<C, E> Ledger<C, E> {
                 scope: Scope::new(cap),
                 capped: limit.is_some(),
                 ready: Ready::default(),
-                max_connecting: self
-                    .settings
-                    .max_connecting
-                    .unwrap_or_else(|| (cap / 4).max(2)),
+                max_connecting: self.settings.max_connecting.unwrap_or_else(|| (cap / 4).max(2)),
                 promised: 0,
                 epoch: 0,
                 connect_time: None,
@@ -218,19 +204,12 @@ impl<C, E> Ledger<C, E> {
             };
             let entry = &self.tenants[oldest];
             let removed = entry.mode == Mode::Removed;
-            let patience = if removed {
-                self.settings.tombstone_ttl
-            } else {
-                self.settings.forget_after
-            };
+            let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
             let age = now.saturating_sub(entry.quiet_since);
             if age < patience.min(self.settings.forget_after) {
                 return;
             }
-            let remembers = entry
-                .circuit
-                .as_ref()
-                .is_some_and(|circuit| circuit.is_open(now));
+            let remembers = entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now));
             if age < patience || remembers {
                 self.quiet.remove(&mut self.tenants, oldest);
                 self.quiet.push(&mut self.tenants, oldest);

@@ -70,11 +70,7 @@ impl<C, E> Ledger<C, E> {
         let mut long = Vec::new();
         let span = self.permits.span();
         for _ in 0..span.min(LOOKS_PER_TICK) {
-            self.cursor = if self.cursor + 1 < span {
-                self.cursor + 1
-            } else {
-                0
-            };
+            self.cursor = if self.cursor + 1 < span { self.cursor + 1 } else { 0 };
             if self.permits.live(self.cursor) {
                 long.extend(self.look_at(self.cursor, now));
             }
@@ -88,16 +84,9 @@ impl<C, E> Ledger<C, E> {
         match permit.state {
             State::InUse if age >= self.settings.lease_warn_after && !permit.warned => {
                 permit.warned = true;
-                return Some(LongLease {
-                    tenant: self.tenants[permit.tenant].name.clone(),
-                    held: age,
-                });
+                return Some(LongLease { tenant: self.tenants[permit.tenant].name.clone(), held: age });
             }
-            State::Closing {
-                promise,
-                ref mut late,
-                ref mut overdue,
-            } => {
+            State::Closing { promise, ref mut late, ref mut overdue } => {
                 if age >= self.settings.close_timeout && !*overdue {
                     *overdue = true;
                     self.overdue += 1;
@@ -112,12 +101,7 @@ impl<C, E> Ledger<C, E> {
         None
     }
 
-    fn stop_counting_on(
-        &mut self,
-        closing: u32,
-        promise: Option<super::budget::Promise>,
-        now: Time,
-    ) {
+    fn stop_counting_on(&mut self, closing: u32, promise: Option<super::budget::Promise>, now: Time) {
         match promise {
             None => self.unlink_closing(closing),
             Some(promise) => {

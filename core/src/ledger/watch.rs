@@ -33,10 +33,7 @@ impl<C, E> Ledger<C, E> {
             self.actions.push(Action::DropWaker(waker));
             return true;
         }
-        let index = self.watchers.insert(Watcher {
-            tenant: tenant.map(|tenant| self.tenants.key(tenant)),
-            waker,
-        });
+        let index = self.watchers.insert(Watcher { tenant: tenant.map(|tenant| self.tenants.key(tenant)), waker });
         watched.0 = Some(self.watchers.key(index));
         false
     }
@@ -122,6 +119,20 @@ impl<C, E> Ledger<C, E> {
             removed: tenant.mode == Mode::Removed,
             totals: tenant.counters,
         })
+    }
+
+    /// Whether somebody is in a line.
+    #[inline]
+    pub fn anyone_waits(&self) -> bool {
+        self.queued > 0
+    }
+
+    /// A tenant's connects failed for a reason that is gone: the next acquire may try at once.
+    pub fn forgive(&mut self, name: &str) {
+        if let Some(tenant) = self.find(name) {
+            self.close_circuit(tenant);
+            self.refresh(tenant);
+        }
     }
 
     /// Whether nothing here changes with time: no permit is taken and nobody waits.

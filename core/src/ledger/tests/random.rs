@@ -13,19 +13,9 @@ struct Hands {
 }
 
 const TENANTS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "system"];
-const HEALTHS: [Health; 5] = [
-    Health::Clean,
-    Health::Clean,
-    Health::Dirty,
-    Health::Broken,
-    Health::Lost,
-];
-const KINDS: [FailureKind; 4] = [
-    FailureKind::ServerFull,
-    FailureKind::NoSuchTenant,
-    FailureKind::Unreachable,
-    FailureKind::Auth,
-];
+const HEALTHS: [Health; 5] = [Health::Clean, Health::Clean, Health::Dirty, Health::Broken, Health::Lost];
+const KINDS: [FailureKind; 4] =
+    [FailureKind::ServerFull, FailureKind::NoSuchTenant, FailureKind::Unreachable, FailureKind::Auth];
 
 fn pick<T>(random: &mut fastrand::Rng, from: &mut Vec<T>) -> Option<T> {
     (!from.is_empty()).then(|| from.swap_remove(random.usize(..from.len())))
@@ -39,11 +29,7 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     settings.max_waiters_per_tenant = random.u32(0..=settings.max_waiters);
     settings.max_connecting = [None, Some(1), Some(total)][random.usize(..3)];
     settings.handover_bound = [None, Some(MS * 0), Some(MS * 5)][random.usize(..3)];
-    settings.max_known_tenants = if random.bool() {
-        total + settings.max_waiters
-    } else {
-        1_000
-    };
+    settings.max_known_tenants = if random.bool() { total + settings.max_waiters } else { 1_000 };
     settings.forget_after = MS * random.u32(1..5_000);
     settings.max_lifetime = MS * random.u32(20..2_000);
     settings.idle_timeout = MS * random.u32(20..2_000);
@@ -54,13 +40,8 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     }
     if random.bool() {
         let (max, weight) = (random.u32(1..=total), random.u32(1..4));
-        let limits = TenantLimits::new()
-            .max(max)
-            .weight(weight)
-            .reserve(random.u32(0..=max.min(total - 1)));
-        settings
-            .tenants
-            .insert(TenantId::new("system").expect("valid"), limits);
+        let limits = TenantLimits::new().max(max).weight(weight).reserve(random.u32(0..=max.min(total - 1)));
+        settings.tenants.insert(TenantId::new("system").expect("valid"), limits);
     }
     settings
 }
@@ -79,13 +60,7 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
             Decision::Unknown => panic!("{tenant} was admitted"),
         },
         7 => {
-            if let Decision::Wait(waiter) = rig.ask(
-                tenant,
-                Ask {
-                    pool: random.u32(1..4),
-                    caller: 7,
-                },
-            ) {
+            if let Decision::Wait(waiter) = rig.ask(tenant, Ask { pool: random.u32(1..4), caller: 7 }) {
                 hands.waiters.push(waiter);
             }
         }
@@ -139,11 +114,7 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
         }
         23 => {
             if let Some(permits) = pick(random, &mut hands.closing_pools) {
-                rig.step(|ledger, now| {
-                    permits
-                        .iter()
-                        .for_each(|&permit| ledger.closed(permit, now))
-                });
+                rig.step(|ledger, now| permits.iter().for_each(|&permit| ledger.closed(permit, now)));
             }
         }
         24 => rig.pass(MS * random.u32(..400)),
@@ -173,10 +144,7 @@ fn one_answer(rig: &mut Rig, random: &mut fastrand::Rng) {
             let failure = match random.u32(..4) {
                 0 => Failure::Panicked,
                 1 => Failure::TimedOut,
-                _ => Failure::Error {
-                    kind,
-                    source: std::sync::Arc::new(super::rig::Oops),
-                },
+                _ => Failure::Error { kind, source: std::sync::Arc::new(super::rig::Oops) },
             };
             let chance = random.u64(..);
             rig.step(|ledger, now| ledger.open_failed(permit, failure, chance, now));

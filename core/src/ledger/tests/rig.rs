@@ -4,8 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::ledger::{
-    Action, Ask, Decision, Failure, Held, Ledger, PermitKey, Polled, Refusal, Time, TryDecision,
-    WaiterKey,
+    Action, Ask, Decision, Failure, Held, Ledger, PermitKey, Polled, Refusal, Time, TryDecision, WaiterKey,
 };
 use crate::{FailureKind, Health, ServerId, Settings, TenantId};
 
@@ -57,10 +56,7 @@ impl Rig {
     }
 
     /// Runs one command, takes its actions, and recounts.
-    pub(super) fn step<R>(
-        &mut self,
-        command: impl FnOnce(&mut Ledger<Conn, Oops>, Time) -> R,
-    ) -> R {
+    pub(super) fn step<R>(&mut self, command: impl FnOnce(&mut Ledger<Conn, Oops>, Time) -> R) -> R {
         let result = command(&mut self.ledger, self.now);
         for action in self.ledger.take_actions() {
             match action {
@@ -142,10 +138,7 @@ impl Rig {
 
     pub(super) fn pending(&mut self, waiter: WaiterKey) {
         let polled = self.poll(waiter);
-        assert!(
-            matches!(polled, Polled::Pending(_)),
-            "should wait on, not {polled:?}"
-        );
+        assert!(matches!(polled, Polled::Pending(_)), "should wait on, not {polled:?}");
     }
 
     pub(super) fn refusal(&mut self, waiter: WaiterKey) -> Refusal<Oops> {
@@ -168,20 +161,14 @@ impl Rig {
         let (permit, tenant) = self.opens.remove(0);
         self.connections += 1;
         let id = self.connections;
-        let connection = Conn {
-            id,
-            tenant: tenant.to_string(),
-        };
+        let connection = Conn { id, tenant: tenant.to_string() };
         self.step(|ledger, now| ledger.opened(permit, connection, 0, now));
         id
     }
 
     pub(super) fn open_failed(&mut self, kind: FailureKind) {
         let (permit, _) = self.opens.remove(0);
-        let failure = Failure::Error {
-            kind,
-            source: std::sync::Arc::new(Oops),
-        };
+        let failure = Failure::Error { kind, source: std::sync::Arc::new(Oops) };
         self.step(|ledger, now| ledger.open_failed(permit, failure, 0, now));
     }
 
@@ -218,12 +205,6 @@ impl Rig {
     /// opening, idle, in use, closing, pool
     pub(super) fn counts(&self) -> [u64; 5] {
         let stats = self.ledger.stats();
-        [
-            stats.opening,
-            stats.idle,
-            stats.in_use,
-            stats.closing,
-            stats.pool_leased,
-        ]
+        [stats.opening, stats.idle, stats.in_use, stats.closing, stats.pool_leased]
     }
 }

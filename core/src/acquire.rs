@@ -1,0 +1,232 @@
+//! How an acquire goes: ask the ledger; take what is idle, or wait in line until the ledger has an answer.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::error::{AcquireError, LimitError};
+use crate::factory::{NativePool, PoolFactory};
+use crate::lease::{Lease, PoolLease, PoolPermits, Slot};
+use crate::ledger::{Ask, Decision, Polled, Refusal, Shortage, WaiterKey};
+use crate::pools::{ConnectionLedger, Shared};
+use crate::runtime::{current_task, time_of_day};
+use crate::sync::Arc;
+use crate::tasks::open_pool;
+use crate::{InvalidTenant, TenantId};
+
+/// What one acquire may have of its own.
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct AcquireOptions {
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl AcquireOptions {
+    /// Nothing of its own yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long this acquire may take in all, from its first poll. Default: the manager's `acquire_timeout`. Zero: what
+    /// is there at once, or a refusal.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+/// The name that was asked for, kept inside the future: up to 64 bytes need no allocation.
+pub(crate) struct Asked(Result<SmallVec<[u8; 64]>, InvalidTenant>);
+
+impl Asked {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(TenantId::check(name).map(|()| SmallVec::from_slice(name.as_bytes())))
+    }
+
+    pub(crate) fn id(&self) -> Result<TenantId, InvalidTenant> {
+        self.name().map(TenantId::known)
+    }
+
+    fn name(&self) -> Result<&str, InvalidTenant> {
+        let bytes = self.0.as_ref().map_err(|invalid| *invalid)?;
+        Ok(std::str::from_utf8(bytes).unwrap_or_else(|_| unreachable!("it was copied from a str")))
+    }
+}
+
+/// What came of asking.
+enum Answer<F: PoolFactory> {
+    Connection(Lease<F>),
+    Pool(PoolPermits<F>),
+}
+
+pub(crate) async fn acquire<F: PoolFactory>(
+    shared: Arc<Shared<F>>,
+    asked: Asked,
+    timeout: Option<Duration>,
+) -> Result<Lease<F>, AcquireError<F::Error>> {
+    let name = asked.name()?;
+    let known = |shared: &Arc<Shared<F>>| shared.admit(&TenantId::known(name));
+    match ask(&shared, name, 0, timeout, known).await {
+        Ok(Answer::Connection(lease)) => Ok(lease),
+        Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
+        Err(refusal) => Err(error(TenantId::known(name), refusal)),
+    }
+}
+
+pub(crate) async fn acquire_pool<F: NativePool>(
+    shared: Arc<Shared<F>>,
+    asked: Asked,
+    max: u32,
+    timeout: Option<Duration>,
+) -> Result<PoolLease<F>, AcquireError<F::Error>> {
+    let tenant = TenantId::known(asked.name()?);
+    if max == 0 {
+        return Err(AcquireError::Limit(LimitError::nothing_asked(tenant, time_of_day())));
+    }
+    let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
+    match acquire_permits(&shared, tenant.as_str(), max, timeout, known).await {
+        Ok(permits) => open_pool(permits, tenant).await,
+        Err(refusal) => Err(error(tenant, refusal)),
+    }
+}
+
+/// Permits from a line of that name, which `admit` makes known.
+pub(crate) async fn acquire_permits<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    line: &str,
+    permits: u32,
+    timeout: Option<Duration>,
+    admit: impl Fn(&Arc<Shared<F>>) + Send,
+) -> Result<PoolPermits<F>, Refusal<F::Error>> {
+    match ask(shared, line, permits, timeout, admit).await? {
+        Answer::Pool(permits) => Ok(permits),
+        Answer::Connection(_) => unreachable!("permits were asked for"),
+    }
+}
+
+async fn ask<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    line: &str,
+    pool: u32,
+    timeout: Option<Duration>,
+    admit: impl Fn(&Arc<Shared<F>>) + Send,
+) -> Result<Answer<F>, Refusal<F::Error>> {
+    let ask = Ask { pool, caller: current_task() };
+    loop {
+        match shared.with(|ledger, now| decide(ledger, shared, line, ask, now)) {
+            Decision::Take(held) => {
+                if let Some(lease) = Lease::checked(shared, held) {
+                    return Ok(Answer::Connection(lease));
+                }
+            }
+            Decision::Wait(waiter) => {
+                let timeout = timeout.unwrap_or(shared.settings.acquire_timeout);
+                return Waiting { shared, waiter: Some(waiter) }.within(timeout).await;
+            }
+            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Unknown => admit(shared),
+        }
+    }
+}
+
+/// The warm path first, at the coarse time; whatever takes longer is worth a look at the clock.
+#[inline]
+fn decide<F: PoolFactory>(
+    ledger: &mut ConnectionLedger<F>,
+    shared: &Shared<F>,
+    name: &str,
+    ask: Ask,
+    now: Duration,
+) -> Decision<Box<Slot<F>>, F::Error> {
+    if ask.pool == 0
+        && let Some(held) = ledger.acquire_warm(name, ask.caller, now)
+    {
+        return Decision::Take(held);
+    }
+    ledger.acquire(name, ask, shared.runtime.now())
+}
+
+/// A place in line. Dropping it gives the place up, and what was set aside for it (rule 8).
+struct Waiting<'a, F: PoolFactory> {
+    shared: &'a Arc<Shared<F>>,
+    /// None once the ledger's answer was collected.
+    waiter: Option<WaiterKey>,
+}
+
+impl<F: PoolFactory> Waiting<'_, F> {
+    async fn within(mut self, timeout: Duration) -> Result<Answer<F>, Refusal<F::Error>> {
+        let shared = self.shared;
+        let answer = shared.runtime.within(timeout, poll_fn(|context| self.poll(context))).await;
+        answer.unwrap_or_else(|| self.give_up())
+    }
+
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Answer<F>, Refusal<F::Error>>> {
+        let Some(waiter) = self.waiter else { unreachable!("polled after its answer") };
+        let waker = context.waker().clone();
+        match self.shared.with_now(|ledger, now| ledger.poll(waiter, waker, now)) {
+            // The waker of the last poll is dropped here, outside the lock.
+            Polled::Pending(_before) => Poll::Pending,
+            answer => Poll::Ready(self.collect(answer)),
+        }
+    }
+
+    /// The deadline passed. What was granted at the last moment is taken all the same.
+    fn give_up(&mut self) -> Result<Answer<F>, Refusal<F::Error>> {
+        let Some(waiter) = self.waiter else { unreachable!("gave up after its answer") };
+        let answer = self.shared.with_now(|ledger, now| ledger.give_up(waiter, now));
+        self.collect(answer)
+    }
+
+    fn collect(
+        &mut self,
+        polled: Polled<Box<Slot<F>>, F::Error>,
+    ) -> Result<Answer<F>, Refusal<F::Error>> {
+        self.waiter = None;
+        match polled {
+            Polled::Connection(held) => Ok(Answer::Connection(Lease::new(self.shared, held))),
+            Polled::Pool(permits) => Ok(Answer::Pool(PoolPermits::new(self.shared, permits))),
+            Polled::Refused(refusal) => Err(refusal),
+            Polled::Pending(_) => unreachable!("only an answer is collected"),
+        }
+    }
+}
+
+impl<F: PoolFactory> Drop for Waiting<'_, F> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter {
+            self.shared.with_now(|ledger, now| ledger.cancel(waiter, now));
+        }
+    }
+}
+
+/// The ledger's "no" as callers see it.
+pub(crate) fn error<E>(tenant: TenantId, refusal: Refusal<E>) -> AcquireError<E> {
+    match refusal {
+        Refusal::Limit(shortage) => {
+            let Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller } = *shortage;
+            let at = time_of_day();
+            AcquireError::Limit(LimitError {
+                tenant,
+                scope,
+                limit,
+                open,
+                waiting,
+                waited,
+                retry_after,
+                at,
+                holders,
+                held_by_caller,
+            })
+        }
+        Refusal::Timeout { phase, waited } => AcquireError::Timeout { tenant, phase, waited },
+        Refusal::Connect { kind, source } => AcquireError::Connect { tenant, kind, source },
+        Refusal::Unavailable { kind, retry_after, source } => {
+            AcquireError::Unavailable { tenant, kind, retry_after, source }
+        }
+        Refusal::Draining => AcquireError::Draining { tenant },
+        Refusal::Removed => AcquireError::Removed { tenant },
+        Refusal::Closed => AcquireError::Closed,
+    }
+}

@@ -1,0 +1,349 @@
+//! [`TenantPools`]: the async edge around the ledger. One mutex; every command goes through [`Shared::with`], which decides
+//! under the lock and acts after it. `acquire.rs` waits, `lease.rs` gives back, `tasks.rs` opens, recycles and closes.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::Arc as StdArc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::acquire::{AcquireOptions, Asked, acquire, acquire_pool};
+use crate::builder::Builder;
+use crate::error::{AcquireError, TryAcquireError};
+use crate::factory::{NativePool, PoolFactory};
+use crate::lease::{Lease, PoolLease, Slot};
+use crate::ledger::{Ledger, Time, TryDecision, Watched};
+use crate::runtime::{Runtime, current_task};
+use crate::stats::{Stats, TenantStats};
+use crate::sync::{Arc, Mutex, lock};
+use crate::{ServerId, Settings, TenantId};
+
+/// The ledger as this crate uses it: a connection with its tenant's name, boxed so that it moves for the price of a pointer.
+pub(crate) type ConnectionLedger<F> = Ledger<Box<Slot<F>>, <F as PoolFactory>::Error>;
+
+/// What the handles, the leases and the tasks have in common.
+pub(crate) struct Shared<F: PoolFactory> {
+    ledger: Mutex<ConnectionLedger<F>>,
+    pub(crate) factory: F,
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Runtime,
+}
+
+impl<F: PoolFactory> Shared<F> {
+    pub(crate) fn new(factory: F, settings: Settings, runtime: Runtime) -> Arc<Self> {
+        Arc::new(Self { ledger: Mutex::new(Ledger::new(settings.clone())), factory, settings, runtime })
+    }
+
+    /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits (rule 16).
+    #[inline]
+    pub(crate) fn with<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
+        let mut ledger = lock(&self.ledger);
+        let now = if ledger.anyone_waits() { self.runtime.now() } else { self.runtime.coarse() };
+        let result = command(&mut ledger, now);
+        let actions = ledger.take_actions();
+        drop(ledger);
+        if !actions.is_empty() {
+            self.act(actions);
+        }
+        result
+    }
+
+    /// The same at the clock's own time, for commands that are no part of the warm path.
+    pub(crate) fn with_now<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
+        let now = self.runtime.now();
+        self.with(|ledger, _| command(ledger, now))
+    }
+
+    /// Makes a tenant known. The factory says where it lives, outside the lock.
+    pub(crate) fn admit(self: &Arc<Self>, tenant: &TenantId) {
+        let server = self.factory.server(tenant);
+        self.admit_on(tenant, &server);
+    }
+
+    pub(crate) fn admit_on(self: &Arc<Self>, tenant: &TenantId, server: &ServerId) {
+        self.with_now(|ledger, now| ledger.admit(tenant.clone(), server, now));
+    }
+
+    /// Resolves once the tenant (None: everybody) holds no permit.
+    pub(crate) async fn empty(self: &Arc<Self>, tenant: Option<&str>) {
+        struct Watch<'a, F: PoolFactory>(&'a Arc<Shared<F>>, Watched);
+        impl<F: PoolFactory> Drop for Watch<'_, F> {
+            fn drop(&mut self) {
+                let Self(shared, watched) = self;
+                shared.with_now(|ledger, _| ledger.unwatch(watched));
+            }
+        }
+        let mut watch = Watch(self, Watched::default());
+        poll_fn(|context| {
+            let (waker, Watch(shared, watched)) = (context.waker().clone(), &mut watch);
+            let empty = shared.with_now(|ledger, _| ledger.poll_empty(tenant, watched, waker));
+            if empty { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Connections to the databases of many tenants, under one budget. Cheap to clone; all clones are the same manager.
+///
+/// Dropping the last clone acts as [`close`](Self::close) without waiting: nothing opens any more, idle connections close,
+/// pending acquires get [`AcquireError::Closed`], and leases that are out close when they come back.
+///
+/// Two managers share nothing, not even in one process: each has its own budget.
+pub struct TenantPools<F: PoolFactory> {
+    pub(crate) shared: Arc<Shared<F>>,
+    last: StdArc<CloseOnDrop<F>>,
+}
+
+struct CloseOnDrop<F: PoolFactory>(Arc<Shared<F>>);
+
+impl<F: PoolFactory> Drop for CloseOnDrop<F> {
+    fn drop(&mut self) {
+        self.0.with_now(|ledger, now| ledger.close(now));
+    }
+}
+
+impl<F: PoolFactory> Clone for TenantPools<F> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), last: self.last.clone() }
+    }
+}
+
+impl<F: PoolFactory> fmt::Debug for TenantPools<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = self.stats();
+        f.debug_struct("TenantPools")
+            .field("max", &stats.max)
+            .field("open", &stats.open())
+            .field("waiting", &stats.waiting)
+            .field("closed", &stats.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a drain left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
+    pub in_use: u64,
+    /// Connects still under way at the deadline.
+    pub opening: u64,
+    /// Closes still under way at the deadline.
+    pub closing: u64,
+    /// Permits still held by pool leases at the deadline.
+    pub pool_leased: u64,
+}
+
+impl DrainReport {
+    /// Whether the tenant holds no connection any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.in_use + self.opening + self.closing + self.pool_leased == 0
+    }
+}
+
+/// What a close left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
+    pub in_use: u64,
+    /// Connects still under way at the deadline. Each closes when it is done.
+    pub opening: u64,
+    /// Closes still under way at the deadline.
+    pub closing: u64,
+    /// Of those, the ones past `close_timeout`.
+    pub overdue: u64,
+    /// Permits still held by pool leases at the deadline.
+    pub pool_leased: u64,
+}
+
+impl CloseReport {
+    /// Whether no connection is left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.in_use + self.opening + self.closing + self.pool_leased == 0
+    }
+}
+
+impl<F: PoolFactory> TenantPools<F> {
+    /// Starts to build a manager over `factory`. See [`Builder`] for the settings.
+    pub fn builder(factory: F) -> Builder<F> {
+        Builder::new(factory)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared<F>>) -> Self {
+        let last = StdArc::new(CloseOnDrop(shared.clone()));
+        Self { shared, last }
+    }
+
+    /// A connection to the tenant's database, within `acquire_timeout`.
+    ///
+    /// A tenant with an idle connection is served at once: no round trip, no allocation, one lock operation. Otherwise the
+    /// acquire waits in its tenant's line until a connection of the tenant comes back, or a permit is free, or can be
+    /// freed by closing the least recently used idle connection of another tenant.
+    ///
+    /// # Errors
+    /// [`AcquireError`] says which: a bad name, a limit that was short, a failed or slow connect, a tenant that is
+    /// unavailable, draining or removed, or a closed manager.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any moment leaves nothing behind: its place in line is given up, a connection that was set
+    /// aside for it goes to the next, and a connect that was started for it goes on for whoever comes.
+    pub fn acquire(
+        &self,
+        tenant: impl AsRef<str>,
+    ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
+        acquire(self.shared.clone(), Asked::new(tenant.as_ref()), None)
+    }
+
+    /// [`acquire`](Self::acquire) with options of its own.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_with(
+        &self,
+        tenant: impl AsRef<str>,
+        options: AcquireOptions,
+    ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
+        acquire(self.shared.clone(), Asked::new(tenant.as_ref()), options.timeout)
+    }
+
+    /// An idle connection now, or not at all. Never opens, evicts or waits; a connection that was idle for longer than
+    /// `validate_after_idle` is handed out as it is, as there is no time to ask it.
+    ///
+    /// # Errors
+    /// [`TryAcquireError`], [`NotIdle`](TryAcquireError::NotIdle) above all.
+    pub fn try_acquire(&self, tenant: impl AsRef<str>) -> Result<Lease<F>, TryAcquireError> {
+        let tenant = tenant.as_ref();
+        TenantId::check(tenant)?;
+        loop {
+            match self.shared.with(|ledger, now| ledger.try_acquire(tenant, current_task(), now)) {
+                TryDecision::Take(held) => {
+                    if let Some(lease) = Lease::checked(&self.shared, held) {
+                        return Ok(lease);
+                    }
+                }
+                TryDecision::NotIdle => return Err(TryAcquireError::NotIdle),
+                TryDecision::Draining => return Err(TryAcquireError::Draining),
+                TryDecision::Removed => return Err(TryAcquireError::Removed),
+                TryDecision::Closed => return Err(TryAcquireError::Closed),
+            }
+        }
+    }
+
+    /// Closes the tenant's idle connections and says how many. What is in use is left alone. A name that is no tenant's
+    /// has none.
+    pub fn evict(&self, tenant: impl AsRef<str>) -> u32 {
+        self.shared.with_now(|ledger, now| ledger.evict(tenant.as_ref(), now))
+    }
+
+    /// Ends the use of a tenant, until [`resume`](Self::resume): acquires get [`AcquireError::Draining`], those in line at
+    /// once; idle connections close now and the others when they come back. Resolves when the tenant holds no connection,
+    /// or after `within`, with what is left. Draining a tenant that drains only waits; a name that is no tenant's has
+    /// nothing to drain.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the tenant draining.
+    pub async fn drain(&self, tenant: impl AsRef<str>, within: Duration) -> DrainReport {
+        let Ok(tenant) = TenantId::new(tenant) else {
+            return DrainReport { in_use: 0, opening: 0, closing: 0, pool_leased: 0 };
+        };
+        while !self.shared.with_now(|ledger, now| ledger.drain(tenant.as_str(), now)) {
+            self.shared.admit(&tenant);
+        }
+        self.shared.runtime.within(within, self.shared.empty(Some(tenant.as_str()))).await;
+        let left = self.tenant_stats(&tenant);
+        let of = |count: fn(&TenantStats) -> u64| left.as_ref().map_or(0, count);
+        DrainReport {
+            in_use: of(|stats| stats.in_use),
+            opening: of(|stats| stats.opening),
+            closing: of(|stats| stats.closing),
+            pool_leased: of(|stats| stats.pool_leased),
+        }
+    }
+
+    /// Ends a drain. The factory is asked anew which server the tenant lives on. True where the tenant was draining.
+    pub fn resume(&self, tenant: impl AsRef<str>) -> bool {
+        let Ok(tenant) = TenantId::new(tenant) else { return false };
+        let server = self.shared.factory.server(&tenant);
+        self.shared.with_now(|ledger, now| ledger.resume(tenant.as_str(), &server, now))
+    }
+
+    /// A picture of the whole manager, from the same counts that decide.
+    pub fn stats(&self) -> Stats {
+        self.shared.with(|ledger, _| ledger.stats())
+    }
+
+    /// A picture of one tenant; None where it is not known.
+    pub fn tenant_stats(&self, tenant: impl AsRef<str>) -> Option<TenantStats> {
+        self.shared.with(|ledger, _| ledger.tenant_stats(tenant.as_ref()))
+    }
+
+    /// Closes everything, and resolves when the last connection is closed: nothing opens any more, every waiting acquire
+    /// gets [`AcquireError::Closed`], idle connections close now and the others when they come back.
+    ///
+    /// It waits for leases as long as it takes; [`close_within`](Self::close_within) does not.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ends the waiting.
+    pub async fn close(&self) {
+        self.shared.with_now(|ledger, now| ledger.close(now));
+        self.shared.empty(None).await;
+    }
+
+    /// [`close`](Self::close) that waits for at most `within`, and reports what was left then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ends the waiting.
+    pub async fn close_within(&self, within: Duration) -> CloseReport {
+        self.shared.runtime.within(within, self.close()).await;
+        // `within` may be zero, and `close` not even begun.
+        self.shared.with_now(|ledger, now| ledger.close(now));
+        let left = self.stats();
+        CloseReport {
+            in_use: left.in_use,
+            opening: left.opening,
+            closing: left.closing,
+            overdue: left.overdue,
+            pool_leased: left.pool_leased,
+        }
+    }
+}
+
+impl<F: NativePool> TenantPools<F> {
+    /// The driver's own pool of `max` connections to the tenant's database, for code that insists on one. Its permits are
+    /// reserved as a whole, before it is opened, and come back when its last connection is closed.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire). A `max` of 0, or above a cap, is refused at once, with no `retry_after`.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire): permits that were set aside are free again, a pool that was being opened is closed.
+    pub fn acquire_pool(
+        &self,
+        tenant: impl AsRef<str>,
+        max: u32,
+    ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
+        acquire_pool(self.shared.clone(), Asked::new(tenant.as_ref()), max, None)
+    }
+
+    /// [`acquire_pool`](Self::acquire_pool) with options of its own.
+    ///
+    /// # Errors
+    /// As [`acquire_pool`](Self::acquire_pool).
+    ///
+    /// # Cancel safety
+    /// As [`acquire_pool`](Self::acquire_pool).
+    pub fn acquire_pool_with(
+        &self,
+        tenant: impl AsRef<str>,
+        max: u32,
+        options: AcquireOptions,
+    ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
+        acquire_pool(self.shared.clone(), Asked::new(tenant.as_ref()), max, options.timeout)
+    }
+}

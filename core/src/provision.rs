@@ -1,0 +1,98 @@
+//! Making and dropping a tenant's database: apart from using it, and inside the budget.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::acquire::{Asked, acquire_permits, error};
+use crate::error::ProvisionError;
+use crate::factory::{Created, Dropped, Provision};
+use crate::lease::PoolPermits;
+use crate::ledger::Failure;
+use crate::pools::{Shared, TenantPools};
+use crate::sync::Arc;
+use crate::tasks::with_permits;
+use crate::TenantId;
+
+/// How long the driver may take. A `CREATE DATABASE` copies a template of a few MB, in some 100 ms; a minute is for a busy disk.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl<F: Provision> TenantPools<F> {
+    /// Makes the tenant's database if it is missing. An acquire never does.
+    ///
+    /// It needs one permit on the tenant's server, for the connection that does it; that one is not the tenant's, and counts
+    /// against the server and the total.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]: no permit in time, or the driver's own failure.
+    ///
+    /// # Cancel safety
+    /// Once there is a permit the work goes on in a task; dropping the future only ends the waiting.
+    pub fn create(
+        &self,
+        tenant: impl AsRef<str>,
+    ) -> impl Future<Output = Result<Created, ProvisionError<F::Error>>> + Send + 'static {
+        let (shared, tenant) = (self.shared.clone(), Asked::new(tenant.as_ref()));
+        async move {
+            let tenant = tenant.id().map_err(ProvisionError::invalid)?;
+            let (name, whose) = (tenant.clone(), tenant.clone());
+            let created = beside(&shared, name, async move |permits: PoolPermits<F>| {
+                let created = permits.shared.factory.create(&whose).await;
+                drop(permits);
+                created
+            });
+            let created = created.await?;
+            // It may have been asked for in vain before; that is over.
+            shared.with_now(|ledger, _| ledger.forgive(tenant.as_str()));
+            Ok(created)
+        }
+    }
+
+    /// Drops the tenant's database if it is there. Its idle connections are closed first; what is in use is left alone, and
+    /// most servers refuse to drop a database in use: [`drain`](Self::drain) it before.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]: no permit in time, or the driver's own failure.
+    ///
+    /// # Cancel safety
+    /// Once there is a permit the work goes on in a task; dropping the future only ends the waiting.
+    pub fn drop_database(
+        &self,
+        tenant: impl AsRef<str>,
+    ) -> impl Future<Output = Result<Dropped, ProvisionError<F::Error>>> + Send + 'static {
+        let (shared, tenant) = (self.shared.clone(), Asked::new(tenant.as_ref()));
+        async move {
+            let tenant = tenant.id().map_err(ProvisionError::invalid)?;
+            shared.with_now(|ledger, now| ledger.evict(tenant.as_str(), now));
+            shared.runtime.within(shared.settings.close_timeout, shared.empty(Some(tenant.as_str()))).await;
+            let whose = tenant.clone();
+            let dropped = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
+                let dropped = permits.shared.factory.drop_database(&whose).await;
+                drop(permits);
+                dropped
+            });
+            dropped.await
+        }
+    }
+}
+
+/// Runs work for a tenant under one permit of its server's maintenance line.
+async fn beside<F: Provision, R: Send + 'static, W>(
+    shared: &Arc<Shared<F>>,
+    tenant: TenantId,
+    work: impl FnOnce(PoolPermits<F>) -> W + Send + 'static,
+) -> Result<R, ProvisionError<F::Error>>
+where
+    W: Future<Output = Result<R, F::Error>> + Send + 'static,
+{
+    let server = shared.factory.server(&tenant);
+    let line = TenantId::maintenance(&server);
+    let admit = |shared: &Arc<Shared<F>>| shared.admit_on(&line, &server);
+    let permits = match acquire_permits(shared, line.as_str(), 1, None, admit).await {
+        Ok(permits) => permits,
+        Err(refusal) => return Err(ProvisionError::Permit(error(tenant, refusal))),
+    };
+    with_permits(permits, LIMIT, work).await.map_err(|failure| match failure {
+        Failure::Error { kind, source } => ProvisionError::Failed { tenant, kind, source },
+        Failure::TimedOut | Failure::Panicked => ProvisionError::Unfinished { tenant },
+    })
+}

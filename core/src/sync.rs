@@ -1,0 +1,15 @@
+//! The primitives that a model checker replaces. Everything shared between threads goes through here.
+
+#[cfg(not(tenantry_loom))]
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64};
+
+#[cfg(tenantry_loom)]
+pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64};
+
+use std::sync::PoisonError;
+
+/// Locks. A panic under the lock is a broken assertion of ours; the ledger's own recount is the judge of its state, not
+/// the poison flag, and a lease's `Drop` must not panic for it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
