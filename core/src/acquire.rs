@@ -179,10 +179,7 @@ impl<F: PoolFactory> Waiting<'_, F> {
         self.collect(answer)
     }
 
-    fn collect(
-        &mut self,
-        polled: Polled<Box<Slot<F>>, F::Error>,
-    ) -> Result<Answer<F>, Refusal<F::Error>> {
+    fn collect(&mut self, polled: Polled<Box<Slot<F>>, F::Error>) -> Result<Answer<F>, Refusal<F::Error>> {
         self.waiter = None;
         match polled {
             Polled::Connection(held) => Ok(Answer::Connection(Lease::new(self.shared, held))),

@@ -21,7 +21,9 @@ pub use builder::Builder;
 #[doc(hidden)]
 pub use config::Settings;
 pub use config::TenantLimits;
-pub use error::{AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError};
+pub use error::{
+    AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError,
+};
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
 pub use lease::{Lease, PoolLease};
 pub use pools::{CloseReport, DrainReport, TenantPools};

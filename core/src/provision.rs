@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::TenantId;
 use crate::acquire::{Asked, acquire_permits, error};
 use crate::error::ProvisionError;
 use crate::factory::{Created, Dropped, Provision};
@@ -11,7 +12,6 @@ use crate::ledger::Failure;
 use crate::pools::{Shared, TenantPools};
 use crate::sync::Arc;
 use crate::tasks::with_permits;
-use crate::TenantId;
 
 /// How long the driver may take. A `CREATE DATABASE` copies a template of a few MB, in some 100 ms; a minute is for a busy disk.
 const LIMIT: Duration = Duration::from_secs(60);

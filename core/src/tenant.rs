@@ -80,7 +80,7 @@ impl TenantId {
             return Err(InvalidTenant::TooLong { bytes: name.len() });
         }
         // Bytes first: nearly all names are ASCII, and this runs on every acquire.
-        let suspicious = name.bytes().any(|b| b < 0x20 || b >= 0x7f);
+        let suspicious = name.bytes().any(|b| !(0x20..0x7f).contains(&b));
         if suspicious && let Some((at, _)) = name.char_indices().find(|(_, c)| c.is_control()) {
             return Err(InvalidTenant::ControlCharacter { at });
         }

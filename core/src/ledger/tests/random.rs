@@ -28,7 +28,7 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     settings.max_waiters = random.u32(0..20);
     settings.max_waiters_per_tenant = random.u32(0..=settings.max_waiters);
     settings.max_connecting = [None, Some(1), Some(total)][random.usize(..3)];
-    settings.handover_bound = [None, Some(MS * 0), Some(MS * 5)][random.usize(..3)];
+    settings.handover_bound = [None, Some(std::time::Duration::ZERO), Some(MS * 5)][random.usize(..3)];
     settings.max_known_tenants = if random.bool() { total + settings.max_waiters } else { 1_000 };
     settings.forget_after = MS * random.u32(1..5_000);
     settings.max_lifetime = MS * random.u32(20..2_000);
