@@ -2,5 +2,13 @@
 #![doc = include_str!("../README.md")]
 
 pub mod fake;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+#[cfg(all(unix, feature = "postgres"))]
+pub mod servers;
 
 pub use fake::{Behavior, Call, Event, FakeConnection, FakeError, FakeFactory, FakePool, Gate};
+#[cfg(feature = "proxy")]
+pub use proxy::{Direction, Flow, Proxy};
+#[cfg(all(unix, feature = "postgres"))]
+pub use servers::{PostgresError, PrivatePostgres, Sampler};
