@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use smallvec::SmallVec;
+use smallstr::SmallString;
 
 use crate::error::{AcquireError, LimitError};
 use crate::factory::{NativePool, PoolFactory};
@@ -38,20 +38,21 @@ impl AcquireOptions {
 }
 
 /// The name that was asked for, kept inside the future: up to 64 bytes need no allocation.
-pub(crate) struct Asked(Result<SmallVec<[u8; 64]>, InvalidTenant>);
+pub(crate) struct Asked(Result<SmallString<[u8; 64]>, InvalidTenant>);
 
 impl Asked {
+    #[inline]
     pub(crate) fn new(name: &str) -> Self {
-        Self(TenantId::check(name).map(|()| SmallVec::from_slice(name.as_bytes())))
+        Self(TenantId::check(name).map(|()| name.into()))
     }
 
     pub(crate) fn id(&self) -> Result<TenantId, InvalidTenant> {
         self.name().map(TenantId::known)
     }
 
+    #[inline]
     fn name(&self) -> Result<&str, InvalidTenant> {
-        let bytes = self.0.as_ref().map_err(|invalid| *invalid)?;
-        Ok(std::str::from_utf8(bytes).unwrap_or_else(|_| unreachable!("it was copied from a str")))
+        self.0.as_deref().map_err(|invalid| *invalid)
     }
 }
 
@@ -123,7 +124,8 @@ async fn ask<F: PoolFactory>(
             }
             Decision::Wait(waiter) => {
                 let timeout = timeout.unwrap_or(shared.settings.acquire_timeout);
-                return Waiting { shared, waiter: Some(waiter) }.within(timeout).await;
+                // Boxed, so that the future of a warm acquire is small: the one allocation of the waiting path.
+                return Box::pin(Waiting { shared, waiter: Some(waiter) }.within(timeout)).await;
             }
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Unknown => admit(shared),
