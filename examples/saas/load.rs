@@ -75,6 +75,11 @@ impl Load {
         Ok(Self { http, url, tenants, zipf, answered, refused, stop })
     }
 
+    /// The part of the requests that goes to the so many busiest tenants.
+    pub(crate) fn busiest(&self, tenants: usize) -> f64 {
+        self.zipf[tenants.min(self.zipf.len()) - 1]
+    }
+
     /// Runs so many clients until `stop` is set; each finishes what it is at.
     pub(crate) async fn run(self: &Arc<Self>, clients: usize) -> Result<Record> {
         let mut running = JoinSet::new();

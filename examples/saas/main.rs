@@ -101,6 +101,7 @@ async fn run(args: &Args) -> Result<bool> {
 
     // First no new requests and an end for those under way, which still need connections; then the connections.
     let refused = load.refused.load(Relaxed);
+    let busiest = load.busiest(args.budget as usize);
     drop(load);
     server.stop().await?;
     let closed = pools.close_within(Duration::from_secs(10)).await;
@@ -108,7 +109,7 @@ async fn run(args: &Args) -> Result<bool> {
         Some(witness) => Some(witness.finish().await?),
         None => None,
     };
-    Ok(Report { budget: args.budget, record, refused, lost, counted, closed, seen }.print())
+    Ok(Report { budget: args.budget, record, refused, lost, counted, busiest, closed, seen }.print())
 }
 
 /// Lets the clients ask until the time is over or someone presses Ctrl-C.
@@ -121,7 +122,6 @@ async fn ask(load: &Arc<Load>, args: &Args, pools: &Pools) -> Result<Record> {
     let clients = load.run(args.clients as usize);
     let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
     let mut clients = std::pin::pin!(clients);
-    let mut before = 0;
     let record = loop {
         tokio::select! {
             record = &mut clients => break record?,
@@ -130,9 +130,7 @@ async fn ask(load: &Arc<Load>, args: &Args, pools: &Pools) -> Result<Record> {
                 load.stop.store(true, Relaxed);
             }
             _ = ticks.tick() => {
-                let answered = load.answered.load(Relaxed);
-                live.tick(answered - before, &pools.stats());
-                before = answered;
+                live.tick(load.answered.load(Relaxed), &pools.stats());
                 if Instant::now() >= end {
                     load.stop.store(true, Relaxed);
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tenantry::{CloseReport, Counters, Stats};
+use tokio::time::Instant;
 
 use crate::load::Record;
 use crate::witness::Seen;
@@ -13,39 +14,48 @@ use crate::witness::Seen;
 pub(crate) struct Live {
     bar: ProgressBar,
     plain: bool,
-    ticks: u64,
     before: Counters,
+    start: Instant,
+    /// When the last line was made, and how many requests had been answered by then.
+    last: (Instant, u64),
+    last_plain: u64,
 }
 
 impl Live {
     /// How often the line is made anew.
     pub(crate) const TICK: Duration = Duration::from_millis(250);
+    /// The same in seconds, for lines that stay.
+    const PLAIN: u64 = 5;
 
     /// `before`: what had happened before the load.
     pub(crate) fn start(seconds: u64, before: Counters) -> Self {
-        let bar = ProgressBar::new(seconds * 4);
+        let bar = ProgressBar::new(seconds);
         if let Ok(style) = ProgressStyle::with_template("{elapsed:>3} [{bar:10}] {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar, plain: !std::io::stderr().is_terminal(), ticks: 0, before }
+        let start = Instant::now();
+        Self { bar, plain: !std::io::stderr().is_terminal(), before, start, last: (start, 0), last_plain: 0 }
     }
 
-    /// `answered`: since the last tick.
+    /// `answered`: since the start.
     pub(crate) fn tick(&mut self, answered: u64, stats: &Stats) {
-        self.ticks += 1;
+        let (then, before) = self.last;
+        self.last = (Instant::now(), answered);
         let line = format!(
-            "{:>5} requests/s, open {}/{}, warm {}, {} evictions, {} waiting",
-            answered * 4,
+            "{:>5.0} requests/s, open {}/{}, warm {}, {} evictions, {} waiting",
+            (answered - before) as f64 / then.elapsed().as_secs_f64(),
             stats.open(),
             stats.max,
             warm(&self.before, &stats.totals),
             stats.totals.evictions - self.before.evictions,
             stats.waiting,
         );
-        if self.plain && self.ticks.is_multiple_of(20) {
-            println!("{:>4} s  {line}", self.ticks / 4);
+        let seconds = self.start.elapsed().as_secs();
+        if self.plain && seconds >= self.last_plain + Self::PLAIN {
+            println!("{seconds:>4} s  {line}");
+            self.last_plain = seconds;
         }
-        self.bar.set_position(self.ticks);
+        self.bar.set_position(seconds);
         self.bar.set_message(line);
     }
 
@@ -72,6 +82,8 @@ pub(crate) struct Report {
     pub(crate) lost: usize,
     /// What tenantry had counted before the load and after it.
     pub(crate) counted: [Counters; 2],
+    /// The part of the requests that goes to as many tenants as there may be connections, the busiest of them.
+    pub(crate) busiest: f64,
     pub(crate) closed: CloseReport,
     /// `None`: not measured on this system.
     pub(crate) seen: Option<Seen>,
@@ -89,6 +101,8 @@ impl Report {
         row("connects", after.connects - before.connects);
         row("evictions", after.evictions - before.evictions);
         row("acquires that were warm", warm(before, after));
+        let busiest = format!("requests to the {} busiest tenants", self.budget);
+        row(&busiest, format!("{:.1} %", self.busiest * 100.0));
         row("leases out at the close", self.closed.in_use);
         if self.closed.in_use > 0 {
             faults.push("LEASES WERE LEFT OUT".to_owned());
