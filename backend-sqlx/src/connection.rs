@@ -65,12 +65,7 @@ pub struct Connection<DB: Engine> {
 
 impl<DB: Engine> Connection<DB> {
     pub(crate) fn new(raw: DB::Connection, state: DB::State, tenant: TenantId) -> Self {
-        Self {
-            raw,
-            track: Track::default(),
-            state,
-            tenant,
-        }
+        Self { raw, track: Track::default(), state, tenant }
     }
 
     /// The tenant whose database this is.
@@ -87,9 +82,7 @@ impl<DB: Engine> Connection<DB> {
     /// # Cancel safety
     /// Dropping the future leaves it unknown whether the transaction was opened. The connection is recycled before
     /// anyone else has it; its present user should not go on with it.
-    pub fn begin(
-        &mut self,
-    ) -> impl Future<Output = Result<Transaction<'_, DB>, sqlx::Error>> + Send {
+    pub fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_, DB>, sqlx::Error>> + Send {
         begun::<DB, _>(&self.track, self.raw.begin())
     }
 
@@ -116,10 +109,7 @@ impl<DB: Engine> Connection<DB> {
     /// # Cancel safety
     /// A migration under way is rolled back, if it is of the kind that runs in a transaction and the database can roll
     /// back what it does.
-    pub fn migrate<'a>(
-        &'a mut self,
-        migrator: &'a Migrator,
-    ) -> BoxFuture<'a, Result<(), MigrateError>> {
+    pub fn migrate<'a>(&'a mut self, migrator: &'a Migrator) -> BoxFuture<'a, Result<(), MigrateError>> {
         let Self { raw, track, .. } = self;
         Box::pin(async move {
             let mut running = Running::new(track);
@@ -127,9 +117,7 @@ impl<DB: Engine> Connection<DB> {
             track.mark_dirty();
             let result = DB::migrate(raw, migrator).await;
             running.end(match &result {
-                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                    ending_of::<DB>(error)
-                }
+                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => ending_of::<DB>(error),
                 _ => Ending::Clean,
             });
             result
@@ -174,10 +162,7 @@ impl<DB: Engine> Connection<DB> {
 
 /// Runs a `begin` of the driver's. Until it resolves nobody knows whether there is a transaction, the driver included:
 /// its depth says 0 and its buffer is empty, while the server may be inside of one.
-async fn begun<'c, DB: Engine, F>(
-    track: &'c Track,
-    begin: F,
-) -> Result<Transaction<'c, DB>, sqlx::Error>
+async fn begun<'c, DB: Engine, F>(track: &'c Track, begin: F) -> Result<Transaction<'c, DB>, sqlx::Error>
 where
     F: Future<Output = Result<Transaction<'c, DB>, sqlx::Error>>,
 {
@@ -187,11 +172,7 @@ where
     if result.is_err() {
         track.mark_dirty();
     }
-    running.end(
-        result
-            .as_ref()
-            .map_or_else(ending_of::<DB>, |_| Ending::Clean),
-    );
+    running.end(result.as_ref().map_or_else(ending_of::<DB>, |_| Ending::Clean));
     result
 }
 

@@ -53,16 +53,10 @@ pub trait Driver: Database {
     ) -> BoxFuture<'e, Result<Self::Statement, sqlx::Error>>;
 
     /// `Executor::describe`, which the query macros use.
-    fn describe(
-        raw: &mut Self::Connection,
-        sql: SqlStr,
-    ) -> BoxFuture<'_, Result<Describe<Self>, sqlx::Error>>;
+    fn describe(raw: &mut Self::Connection, sql: SqlStr) -> BoxFuture<'_, Result<Describe<Self>, sqlx::Error>>;
 
     /// [`Migrator::run`] on this one connection.
-    fn migrate<'e>(
-        raw: &'e mut Self::Connection,
-        migrator: &'e Migrator,
-    ) -> BoxFuture<'e, Result<(), MigrateError>>;
+    fn migrate<'e>(raw: &'e mut Self::Connection, migrator: &'e Migrator) -> BoxFuture<'e, Result<(), MigrateError>>;
 }
 
 /// A database that [`Connection`](crate::Connection) can talk to: `Postgres`, `MySql` or `Sqlite`, each by its
@@ -97,10 +91,7 @@ macro_rules! forward_to_driver {
         fn fetch_optional<'e, 'q: 'e, E>(
             raw: &'e mut $connection,
             query: E,
-        ) -> ::futures_core::future::BoxFuture<
-            'e,
-            Result<Option<<$db as ::sqlx::Database>::Row>, ::sqlx::Error>,
-        >
+        ) -> ::futures_core::future::BoxFuture<'e, Result<Option<<$db as ::sqlx::Database>::Row>, ::sqlx::Error>>
         where
             E: ::sqlx::Execute<'q, $db> + 'q,
         {
@@ -111,10 +102,7 @@ macro_rules! forward_to_driver {
             raw: &'e mut $connection,
             sql: ::sqlx::SqlStr,
             parameters: &'e [<$db as ::sqlx::Database>::TypeInfo],
-        ) -> ::futures_core::future::BoxFuture<
-            'e,
-            Result<<$db as ::sqlx::Database>::Statement, ::sqlx::Error>,
-        > {
+        ) -> ::futures_core::future::BoxFuture<'e, Result<<$db as ::sqlx::Database>::Statement, ::sqlx::Error>> {
             ::sqlx::Executor::prepare_with(raw, sql, parameters)
         }
 

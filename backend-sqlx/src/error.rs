@@ -92,10 +92,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<String> {
         match self {
-            Self::Sqlx { source, .. }
-            | Self::NoSuchTenant {
-                source: Some(source),
-            } => source.as_database_error()?.code().map(Into::into),
+            Self::Sqlx { source, .. } | Self::NoSuchTenant { source: Some(source) } => {
+                source.as_database_error()?.code().map(Into::into)
+            }
             _ => None,
         }
     }
@@ -105,9 +104,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidName(_) => f.write_str("a tenant's name cannot be used for a database"),
-            Self::NoSuchTenant { .. } => f.write_str(
-                "the tenant's database does not exist; create it first, an acquire never does",
-            ),
+            Self::NoSuchTenant { .. } => {
+                f.write_str("the tenant's database does not exist; create it first, an acquire never does")
+            }
             Self::Sqlx { during, .. } | Self::File { during, .. } => {
                 f.write_str(during.text())?;
                 match self.code() {
@@ -116,9 +115,7 @@ impl fmt::Display for Error {
                 }
             }
             Self::LeftBehind { what } => write!(f, "{}: {what}", During::Recycle.text()),
-            Self::Resolver(_) => {
-                f.write_str("the connect options of a tenant could not be found out")
-            }
+            Self::Resolver(_) => f.write_str("the connect options of a tenant could not be found out"),
         }
     }
 }
@@ -129,28 +126,16 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidName(name) => f.debug_tuple("InvalidName").field(name).finish(),
-            Self::NoSuchTenant { .. } => f
-                .debug_struct("NoSuchTenant")
-                .field("code", &self.code())
-                .finish(),
-            Self::Sqlx {
-                during,
-                source: sqlx::Error::Database(_),
-            } => f
-                .debug_struct("Sqlx")
-                .field("during", during)
-                .field("code", &self.code())
-                .finish_non_exhaustive(),
-            Self::Sqlx { during, source } => f
-                .debug_struct("Sqlx")
-                .field("during", during)
-                .field("source", source)
-                .finish(),
-            Self::File { during, source } => f
-                .debug_struct("File")
-                .field("during", during)
-                .field("source", source)
-                .finish(),
+            Self::NoSuchTenant { .. } => f.debug_struct("NoSuchTenant").field("code", &self.code()).finish(),
+            Self::Sqlx { during, source: sqlx::Error::Database(_) } => {
+                f.debug_struct("Sqlx").field("during", during).field("code", &self.code()).finish_non_exhaustive()
+            }
+            Self::Sqlx { during, source } => {
+                f.debug_struct("Sqlx").field("during", during).field("source", source).finish()
+            }
+            Self::File { during, source } => {
+                f.debug_struct("File").field("during", during).field("source", source).finish()
+            }
             Self::LeftBehind { what } => f.debug_struct("LeftBehind").field("what", what).finish(),
             Self::Resolver(_) => f.debug_tuple("Resolver").finish_non_exhaustive(),
         }

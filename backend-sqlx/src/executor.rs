@@ -32,19 +32,13 @@ impl<'c, DB: Engine> Executor<'c> for &'c mut Connection<DB> {
         })
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<DB::Row>, sqlx::Error>>
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<DB::Row>, sqlx::Error>>
     where
         'c: 'e,
         E: 'q + Execute<'q, DB>,
     {
         let (raw, track) = self.parts();
-        Box::pin(tracked::<DB, _>(
-            track,
-            DB::fetch_optional(raw, Watched::new::<DB>(query, track)),
-        ))
+        Box::pin(tracked::<DB, _>(track, DB::fetch_optional(raw, Watched::new::<DB>(query, track))))
     }
 
     fn prepare_with<'e>(
@@ -56,10 +50,7 @@ impl<'c, DB: Engine> Executor<'c> for &'c mut Connection<DB> {
         'c: 'e,
     {
         let (raw, track) = self.parts();
-        Box::pin(tracked::<DB, _>(
-            track,
-            DB::prepare_with(raw, sql, parameters),
-        ))
+        Box::pin(tracked::<DB, _>(track, DB::prepare_with(raw, sql, parameters)))
     }
 
     // Part of the trait only with sqlx's `offline`, which `macros` turns on; this crate therefore always asks for
@@ -96,11 +87,7 @@ pub(crate) async fn tracked<DB: Engine, T>(
     let mut running = Running::new(track);
     running.start();
     let result = call.await;
-    running.end(
-        result
-            .as_ref()
-            .map_or_else(ending_of::<DB>, |_| Ending::Clean),
-    );
+    running.end(result.as_ref().map_or_else(ending_of::<DB>, |_| Ending::Clean));
     result
 }
 
@@ -142,13 +129,7 @@ struct Watched<'t, 'q, E> {
 impl<'t, E> Watched<'t, '_, E> {
     fn new<DB: Engine>(query: E, track: &'t Track) -> Self {
         let leaves_nothing = |sql: &str, prepared| DB::SYNTAX.leaves_nothing(sql, prepared);
-        Self {
-            query,
-            track,
-            leaves_nothing,
-            prepared: false,
-            lifetime: PhantomData,
-        }
+        Self { query, track, leaves_nothing, prepared: false, lifetime: PhantomData }
     }
 }
 

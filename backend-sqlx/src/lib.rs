@@ -4,15 +4,17 @@
 
 #![cfg_attr(
     not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code, reason = "without a database there is nobody to use most of it")
+    allow(dead_code, unused_macros, reason = "without a database there is nobody to use most of it")
 )]
 
 mod connection;
 mod engine;
 mod error;
 mod executor;
+mod hook;
 mod names;
-mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod statement;
@@ -22,5 +24,7 @@ pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{During, Error};
 pub use names::InvalidName;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresFactory;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteFactory;

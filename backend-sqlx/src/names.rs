@@ -6,9 +6,7 @@
 #[non_exhaustive]
 pub enum InvalidName {
     /// The name is longer than the engine or the file system takes, which would cut it or refuse it.
-    #[error(
-        "the name has {bytes} bytes; at most {allowed} are allowed here, so use a shorter key for the tenant"
-    )]
+    #[error("the name has {bytes} bytes; at most {allowed} are allowed here, so use a shorter key for the tenant")]
     #[non_exhaustive]
     TooLong {
         /// How many bytes it has, with whatever the factory adds.
@@ -39,9 +37,7 @@ pub enum InvalidName {
         at: usize,
     },
     /// A dot or a space at the beginning or the end, or two dots in a row.
-    #[error(
-        "a name neither begins nor ends with a dot or a space, and has no two dots in a row (see byte {at})"
-    )]
+    #[error("a name neither begins nor ends with a dot or a space, and has no two dots in a row (see byte {at})")]
     #[non_exhaustive]
     Dots {
         /// The byte offset.
@@ -69,10 +65,7 @@ pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
             'a'..='z' | '0'..='9' | '-' | '_' | '.' | ' ' => {}
             'A'..='Z' => return Err(InvalidName::UpperCase { at }),
             _ => {
-                return Err(InvalidName::Character {
-                    at,
-                    allowed: FILE_CHARACTERS,
-                });
+                return Err(InvalidName::Character { at, allowed: FILE_CHARACTERS });
             }
         }
     }
@@ -80,9 +73,7 @@ pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
         return Err(InvalidName::Dots { at: 0 });
     }
     if tenant.ends_with(['.', ' ']) {
-        return Err(InvalidName::Dots {
-            at: tenant.len() - 1,
-        });
+        return Err(InvalidName::Dots { at: tenant.len() - 1 });
     }
     if let Some(at) = tenant.find("..") {
         return Err(InvalidName::Dots { at });
@@ -122,12 +113,7 @@ pub(crate) fn encoded_file_stem(tenant: &str) -> Result<String, InvalidName> {
 
 /// `con`, `com1` and so on are devices to Windows, with any extension as well.
 fn is_windows_device(name: &str) -> bool {
-    let stem = name
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .trim_end()
-        .to_ascii_lowercase();
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
     match stem.as_bytes() {
         b"con" | b"prn" | b"aux" | b"nul" => true,
         [b'c', b'o', b'm', digit] | [b'l', b'p', b't', digit] => digit.is_ascii_digit(),
@@ -135,16 +121,24 @@ fn is_windows_device(name: &str) -> bool {
     }
 }
 
+/// The name of a database on a server: any text, quoted wherever it stands in SQL, of at most `allowed` bytes.
+pub(crate) fn database_name(name: String, allowed: usize) -> Result<String, InvalidName> {
+    if let Some(at) = name.find('\0') {
+        return Err(InvalidName::Character { at, allowed: "all but NUL" });
+    }
+    if matches!(name.as_str(), "template0" | "template1") {
+        return Err(InvalidName::Reserved);
+    }
+    bounded(name, allowed)
+}
+
 /// A name of at least one and at most `allowed` bytes.
-pub(crate) fn bounded(name: String, allowed: usize) -> Result<String, InvalidName> {
+fn bounded(name: String, allowed: usize) -> Result<String, InvalidName> {
     if name.is_empty() {
         return Err(InvalidName::Empty);
     }
     if name.len() > allowed {
-        return Err(InvalidName::TooLong {
-            bytes: name.len(),
-            allowed,
-        });
+        return Err(InvalidName::TooLong { bytes: name.len(), allowed });
     }
     Ok(name)
 }
@@ -157,17 +151,7 @@ mod tests {
 
     #[test]
     fn plain_names_are_file_names_as_they_are() {
-        for name in [
-            "a",
-            "acme",
-            "acme-corp_2",
-            "shop.example.com",
-            "two words",
-            "0",
-            "com10",
-            "console",
-            "a-.-b",
-        ] {
+        for name in ["a", "acme", "acme-corp_2", "shop.example.com", "two words", "0", "com10", "console", "a-.-b"] {
             assert_eq!(file_stem(name).as_deref(), Ok(name));
             assert_eq!(encoded_file_stem(name).as_deref(), Ok(name));
         }
@@ -203,56 +187,32 @@ mod tests {
             assert_eq!(file_stem(name), Err(error), "{name:?}");
         }
         let long = "a".repeat(MAX_STEM + 1);
-        assert_eq!(
-            file_stem(&long),
-            Err(TooLong {
-                bytes: 245,
-                allowed: 244
-            })
-        );
+        assert_eq!(file_stem(&long), Err(TooLong { bytes: 245, allowed: 244 }));
         assert!(file_stem(&long[1..]).is_ok());
     }
 
     #[test]
     fn an_error_says_what_to_do() {
         let upper = file_stem("Acme").unwrap_err().to_string();
-        assert!(
-            upper.contains("lower case") && upper.contains("encoded_names"),
-            "{upper}"
-        );
+        assert!(upper.contains("lower case") && upper.contains("encoded_names"), "{upper}");
         let separator = file_stem("a/b").unwrap_err().to_string();
         assert!(separator.contains("a-z, 0-9"), "{separator}");
     }
 
     #[test]
     fn encoded_names_are_one_to_one_even_where_case_folds() {
-        let alphabet = [
-            "a", "A", ".", " ", "%", "4", "1", "/", "\\", "é", "e\u{301}", "con", "nul", "-",
-        ];
+        let alphabet = ["a", "A", ".", " ", "%", "4", "1", "/", "\\", "é", "e\u{301}", "con", "nul", "-"];
         let mut seen = HashMap::new();
         for a in alphabet {
             for b in alphabet {
                 for c in alphabet {
                     let name = [a, b, c].concat();
                     let stem = encoded_file_stem(&name).expect("short");
-                    assert!(
-                        stem.is_ascii() && stem == stem.to_ascii_lowercase(),
-                        "{stem:?}"
-                    );
-                    assert!(
-                        !stem.contains(['/', '\\'])
-                            && !stem.contains("..")
-                            && !is_windows_device(&stem)
-                    );
-                    assert!(
-                        !stem.starts_with(['.', ' ']) && !stem.ends_with(['.', ' ']),
-                        "{stem:?}"
-                    );
+                    assert!(stem.is_ascii() && stem == stem.to_ascii_lowercase(), "{stem:?}");
+                    assert!(!stem.contains(['/', '\\']) && !stem.contains("..") && !is_windows_device(&stem));
+                    assert!(!stem.starts_with(['.', ' ']) && !stem.ends_with(['.', ' ']), "{stem:?}");
                     let before = seen.insert(stem.clone(), name.clone());
-                    assert!(
-                        before.is_none_or(|before| before == name),
-                        "{stem:?} is both {name:?} and another"
-                    );
+                    assert!(before.is_none_or(|before| before == name), "{stem:?} is both {name:?} and another");
                 }
             }
         }

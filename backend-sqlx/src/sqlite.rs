@@ -10,26 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Sqlite};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, TenantId};
 
 use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
+use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::{encoded_file_stem, file_stem};
 use crate::statement::Syntax;
 use crate::track::Ending;
 
 use session::Session;
-
-type Hook = Arc<
-    dyn for<'c> Fn(&'c mut SqliteConnection, &'c TenantId) -> BoxFuture<'c, Result<(), sqlx::Error>>
-        + Send
-        + Sync,
->;
 
 /// Opens one SQLite file per tenant: `<tenant>.db` in one folder.
 ///
@@ -69,7 +62,7 @@ pub struct SqliteFactory {
     directory: PathBuf,
     options: SqliteConnectOptions,
     encoded_names: bool,
-    after_connect: Option<Hook>,
+    after_connect: Option<Hook<Sqlite>>,
     pool_options: SqlitePoolOptions,
 }
 
@@ -95,10 +88,7 @@ impl SqliteFactory {
     /// Changes the options that every connection is opened with. `filename` and `create_if_missing` are the factory's
     /// and overwritten.
     #[must_use]
-    pub fn connect_options(
-        mut self,
-        change: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions,
-    ) -> Self {
+    pub fn connect_options(mut self, change: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions) -> Self {
         self.options = change(self.options);
         self
     }
@@ -116,10 +106,7 @@ impl SqliteFactory {
     #[must_use]
     pub fn after_connect<H>(mut self, hook: H) -> Self
     where
-        H: for<'c> Fn(
-                &'c mut SqliteConnection,
-                &'c TenantId,
-            ) -> BoxFuture<'c, Result<(), sqlx::Error>>
+        H: for<'c> Fn(&'c mut SqliteConnection, &'c TenantId) -> BoxFuture<'c, Result<(), sqlx::Error>>
             + Send
             + Sync
             + 'static,
@@ -131,10 +118,7 @@ impl SqliteFactory {
     /// Changes the options of pools opened by `acquire_pool`. `max_connections` is overwritten there, and
     /// `after_connect` by the factory's hook if there is one.
     #[must_use]
-    pub fn pool_options(
-        mut self,
-        change: impl FnOnce(SqlitePoolOptions) -> SqlitePoolOptions,
-    ) -> Self {
+    pub fn pool_options(mut self, change: impl FnOnce(SqlitePoolOptions) -> SqlitePoolOptions) -> Self {
         self.pool_options = change(self.pool_options);
         self
     }
@@ -144,11 +128,7 @@ impl SqliteFactory {
     /// # Errors
     /// [`Error::InvalidName`].
     pub fn file(&self, tenant: &TenantId) -> Result<PathBuf, Error> {
-        let stem = if self.encoded_names {
-            encoded_file_stem(tenant.as_str())
-        } else {
-            file_stem(tenant.as_str())
-        }?;
+        let stem = if self.encoded_names { encoded_file_stem(tenant.as_str()) } else { file_stem(tenant.as_str()) }?;
         Ok(self.directory.join(format!("{stem}.db")))
     }
 
@@ -163,10 +143,7 @@ impl SqliteFactory {
             && let Err(source) = hook(&mut raw, tenant).await
         {
             let _ = raw.close().await;
-            return Err(Error::Sqlx {
-                during: During::AfterConnect,
-                source,
-            });
+            return Err(Error::Sqlx { during: During::AfterConnect, source });
         }
         Ok(raw)
     }
@@ -175,19 +152,11 @@ impl SqliteFactory {
     async fn why_not_open(&self, file: &Path, source: sqlx::Error) -> Error {
         match tokio::fs::try_exists(file).await {
             Ok(false) => match tokio::fs::metadata(&self.directory).await {
-                Ok(_) => Error::NoSuchTenant {
-                    source: Some(source),
-                },
+                Ok(_) => Error::NoSuchTenant { source: Some(source) },
                 // A folder that is not there (a volume not mounted) is no reason to forget all tenants.
-                Err(source) => Error::File {
-                    during: During::Connect,
-                    source,
-                },
+                Err(source) => Error::File { during: During::Connect, source },
             },
-            _ => Error::Sqlx {
-                during: During::Connect,
-                source,
-            },
+            _ => Error::Sqlx { during: During::Connect, source },
         }
     }
 }
@@ -214,10 +183,7 @@ impl PoolFactory for SqliteFactory {
             Ok(session) => Ok(Connection::new(raw, session, tenant.clone())),
             Err(source) => {
                 let _ = raw.close().await;
-                Err(Error::Sqlx {
-                    during: During::Connect,
-                    source,
-                })
+                Err(Error::Sqlx { during: During::Connect, source })
             }
         }
     }
@@ -240,10 +206,7 @@ impl PoolFactory for SqliteFactory {
             Error::InvalidName(_) => FailureKind::InvalidName,
             Error::NoSuchTenant { .. } => FailureKind::NoSuchTenant,
             Error::File { .. } => FailureKind::Unreachable,
-            Error::Sqlx {
-                source: sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed,
-                ..
-            } => FailureKind::Unreachable,
+            Error::Sqlx { source: sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed, .. } => FailureKind::Unreachable,
             Error::Sqlx { .. } => match error.code().as_deref().and_then(primary_code) {
                 Some(SQLITE_IOERR | SQLITE_CANTOPEN) => FailureKind::Unreachable,
                 Some(SQLITE_PERM | SQLITE_AUTH) => FailureKind::Auth,
@@ -267,22 +230,12 @@ impl NativePool for SqliteFactory {
         let first = self.open(&file, tenant).await?;
         let _ = first.close().await;
 
-        let mut options = self.pool_options.clone().max_connections(max);
-        if options.get_min_connections() > max {
-            options = options.min_connections(max);
-        }
-        if let Some(hook) = self.after_connect.clone() {
-            let tenant = tenant.clone();
-            options = options.after_connect(move |raw, _| {
-                let (hook, tenant) = (hook.clone(), tenant.clone());
-                Box::pin(async move { hook(raw, &tenant).await })
-            });
-        }
+        let options = pool_options(self.pool_options.clone(), max, self.after_connect.clone(), tenant);
         Ok(options.connect_lazy_with(self.options.clone().filename(file).create_if_missing(false)))
     }
 
     async fn close_pool(&self, pool: SqlitePool) {
-        crate::pool::close(&pool).await;
+        close_pool(&pool).await;
     }
 }
 
@@ -315,16 +268,11 @@ impl Driver for Sqlite {
     const OPEN_TRANSACTION: Health = Health::Dirty;
 
     fn ending(error: &dyn sqlx::error::DatabaseError) -> Ending {
-        let code = error
-            .code()
-            .and_then(|code| code.parse::<i32>().ok())
-            .unwrap_or_default();
+        let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
         match code & 0xff {
             // The file or the memory failed, or the file was moved: this connection is not to be trusted. Never
             // `Lost`, since one tenant's file says nothing about another's.
-            SQLITE_NOMEM | SQLITE_IOERR | SQLITE_CORRUPT | SQLITE_CANTOPEN | SQLITE_NOTADB => {
-                Ending::Broken
-            }
+            SQLITE_NOMEM | SQLITE_IOERR | SQLITE_CORRUPT | SQLITE_CANTOPEN | SQLITE_NOTADB => Ending::Broken,
             _ if code == SQLITE_READONLY_DBMOVED => Ending::Broken,
             _ => Ending::Clean,
         }

@@ -29,9 +29,7 @@ impl Syntax {
         };
         let end = rest.bytes().position(|b| !is_word(b)).unwrap_or(rest.len());
         let keyword = &rest[..end];
-        CLEAN
-            .iter()
-            .any(|clean| keyword.eq_ignore_ascii_case(clean))
+        CLEAN.iter().any(|clean| keyword.eq_ignore_ascii_case(clean))
             && (prepared && self.prepared_is_single || is_single(rest))
             && !self.names_state(rest)
     }
@@ -53,9 +51,7 @@ impl Syntax {
                 }
                 rest = &comment[end..];
             } else if let Some(comment) = rest.strip_prefix("/*") {
-                if self.mysql_comments
-                    && (comment.starts_with(['!', '+']) || comment.starts_with("M!"))
-                {
+                if self.mysql_comments && (comment.starts_with(['!', '+']) || comment.starts_with("M!")) {
                     return None;
                 }
                 rest = self.after_block_comment(comment)?;
@@ -91,18 +87,13 @@ impl Syntax {
         let mut at = 0;
         while at < bytes.len() {
             if !is_word(bytes[at]) {
-                if self.mysql_comments
-                    && (bytes[at..].starts_with(b":=") || bytes[at..].starts_with(b"/*!"))
-                {
+                if self.mysql_comments && (bytes[at..].starts_with(b":=") || bytes[at..].starts_with(b"/*!")) {
                     return true;
                 }
                 at += 1;
                 continue;
             }
-            let end = bytes[at..]
-                .iter()
-                .position(|b| !is_word(*b))
-                .map_or(bytes.len(), |n| at + n);
+            let end = bytes[at..].iter().position(|b| !is_word(*b)).map_or(bytes.len(), |n| at + n);
             let word = &sql[at..end];
             if self.is_state_word(word) || self.select_into && is_select_into(previous, word) {
                 return true;
@@ -118,13 +109,9 @@ impl Syntax {
     }
 
     fn is_state_word(&self, word: &str) -> bool {
-        self.names
-            .iter()
-            .any(|name| word.eq_ignore_ascii_case(name))
+        self.names.iter().any(|name| word.eq_ignore_ascii_case(name))
             || self.prefixes.iter().any(|prefix| {
-                word.as_bytes()
-                    .get(..prefix.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+                word.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
             })
     }
 }
@@ -132,24 +119,15 @@ impl Syntax {
 /// `INTO` belongs to an `INSERT` or a `MERGE`; anywhere else it is a `SELECT INTO`.
 fn is_select_into(previous: &str, word: &str) -> bool {
     word.eq_ignore_ascii_case("into")
-        && ![
-            "insert",
-            "merge",
-            "ignore",
-            "low_priority",
-            "high_priority",
-            "delayed",
-        ]
-        .iter()
-        .any(|before| previous.eq_ignore_ascii_case(before))
+        && !["insert", "merge", "ignore", "low_priority", "high_priority", "delayed"]
+            .iter()
+            .any(|before| previous.eq_ignore_ascii_case(before))
 }
 
 /// True when nothing but blanks follows the first semicolon. One inside a literal counts as well: telling literals
 /// apart differs between the engines, and being wrong the other way would be a leak.
 fn is_single(sql: &str) -> bool {
-    sql.bytes()
-        .skip_while(|b| *b != b';')
-        .all(|b| b == b';' || b.is_ascii_whitespace())
+    sql.bytes().skip_while(|b| *b != b';').all(|b| b == b';' || b.is_ascii_whitespace())
 }
 
 /// Bytes from 0x80 on are parts of words in every engine, so cutting at other bytes never splits a character.
@@ -235,33 +213,19 @@ mod tests {
 
     #[test]
     fn a_second_statement_may_leave_something() {
-        for sql in [
-            "SELECT 1; SET x = 1",
-            "SELECT ';' ; SET x = 1",
-            "SELECT 'a; -- '; SET x = 1",
-            "SELECT 1;/**/",
-        ] {
+        for sql in ["SELECT 1; SET x = 1", "SELECT ';' ; SET x = 1", "SELECT 'a; -- '; SET x = 1", "SELECT 1;/**/"] {
             assert!(!simple(&NESTING, sql), "{sql:?}");
             assert!(!simple(&FLAT, sql), "{sql:?}");
         }
-        assert!(
-            NESTING.leaves_nothing("SELECT ';' || $1", true),
-            "a prepared statement is one statement"
-        );
-        assert!(
-            !FLAT.leaves_nothing("SELECT 1; PRAGMA x = 1", true),
-            "in SQLite it can be several"
-        );
+        assert!(NESTING.leaves_nothing("SELECT ';' || $1", true), "a prepared statement is one statement");
+        assert!(!FLAT.leaves_nothing("SELECT 1; PRAGMA x = 1", true), "in SQLite it can be several");
     }
 
     #[test]
     fn a_comment_ends_where_the_engine_says() {
         let nested = "/* a /* b */ SET x = 1 */ SELECT 1";
         assert!(simple(&NESTING, nested));
-        assert!(
-            !simple(&FLAT, nested),
-            "to SQLite the comment ends before SET"
-        );
+        assert!(!simple(&FLAT, nested), "to SQLite the comment ends before SET");
         let flat = "/* a /* b */ SELECT 1";
         assert!(simple(&FLAT, flat));
         assert!(!simple(&NESTING, flat), "to PostgreSQL it never ends");

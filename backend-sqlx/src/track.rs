@@ -91,11 +91,7 @@ pub(crate) struct Running<'t> {
 
 impl<'t> Running<'t> {
     pub(crate) fn new(track: &'t Track) -> Self {
-        Self {
-            track,
-            started: false,
-            ended: false,
-        }
+        Self { track, started: false, ended: false }
     }
 
     /// Call before each poll of what runs.
@@ -167,11 +163,7 @@ mod tests {
         let mut next = Running::new(&track);
         next.start();
         next.end(Ending::Clean);
-        assert_eq!(
-            track.health(),
-            Health::Dirty,
-            "a later query must not hide it"
-        );
+        assert_eq!(track.health(), Health::Dirty, "a later query must not hide it");
     }
 
     #[test]

@@ -3,14 +3,13 @@
 
 mod support;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use futures_util::StreamExt;
 use sqlx::{Acquire, AssertSqlSafe, Connection as _, Executor, Row, Sqlite};
-use support::{Folder, PATIENCE, StandIn, in_time};
+use support::sqlite::Folder;
+use support::{PATIENCE, StandIn, in_time, polled_once};
 use tenantry_core::{FailureKind, Health, PoolFactory};
 use tenantry_sqlx::{Connection, Error};
 
@@ -21,17 +20,12 @@ fn health(folder: &Folder, lease: &mut Lease) -> Health {
 }
 
 async fn count(lease: &mut Lease) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM note")
-        .fetch_one(&mut **lease)
-        .await
-        .expect("a count")
+    sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(&mut **lease).await.expect("a count")
 }
 
 /// Recycles, and shows that the connection is then clean, outside of a transaction and of use.
 async fn recycled(folder: &Folder, lease: &mut Lease) {
-    in_time(folder.factory.recycle(&mut *lease))
-        .await
-        .expect("it can be cleaned");
+    in_time(folder.factory.recycle(&mut *lease)).await.expect("it can be cleaned");
     assert_eq!(health(folder, lease), Health::Clean);
     let transaction = lease.begin().await.expect("no transaction is open");
     transaction.rollback().await.expect("it is ours");
@@ -44,38 +38,17 @@ async fn plain_statements_run_to_their_end_leave_a_connection_clean() {
     let mut lease = folder.lease().await;
     assert_eq!(health(&folder, &mut lease), Health::Clean);
 
-    sqlx::query("INSERT INTO note (text) VALUES ($1), ($2)")
-        .bind("a")
-        .bind("b")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
-    sqlx::query("UPDATE note SET text = 'c' WHERE id = 1")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
-    sqlx::query("DELETE FROM note WHERE id = 2")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
-    sqlx::raw_sql("INSERT INTO note (text) VALUES ('d');")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ($1), ($2)").bind("a").bind("b").execute(&mut *lease).await.unwrap();
+    sqlx::query("UPDATE note SET text = 'c' WHERE id = 1").execute(&mut *lease).await.unwrap();
+    sqlx::query("DELETE FROM note WHERE id = 2").execute(&mut *lease).await.unwrap();
+    sqlx::raw_sql("INSERT INTO note (text) VALUES ('d');").execute(&mut *lease).await.unwrap();
     assert_eq!(count(&mut lease).await, 2);
-    let mut rows =
-        sqlx::query("WITH a AS (SELECT id FROM note) SELECT id FROM a").fetch(&mut *lease);
+    let mut rows = sqlx::query("WITH a AS (SELECT id FROM note) SELECT id FROM a").fetch(&mut *lease);
     while let Some(row) = rows.next().await {
         row.unwrap();
     }
     drop(rows);
-    assert!(
-        sqlx::query("VALUES (1)")
-            .fetch_optional(&mut *lease)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(sqlx::query("VALUES (1)").fetch_optional(&mut *lease).await.unwrap().is_some());
     lease.prepare("SELECT 1".into_sql()).await.unwrap();
     lease.ping().await.unwrap();
     assert_eq!(health(&folder, &mut lease), Health::Clean);
@@ -95,18 +68,9 @@ impl IntoSql for &'static str {
 async fn an_error_of_the_database_leaves_a_connection_clean() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
-    sqlx::query("SELECT * FROM nowhere")
-        .execute(&mut *lease)
-        .await
-        .unwrap_err();
-    sqlx::query("INSERT INTO note (id, text) VALUES (1, NULL)")
-        .execute(&mut *lease)
-        .await
-        .unwrap_err();
-    sqlx::query("SELECT 1 WHERE false")
-        .fetch_one(&mut *lease)
-        .await
-        .unwrap_err();
+    sqlx::query("SELECT * FROM nowhere").execute(&mut *lease).await.unwrap_err();
+    sqlx::query("INSERT INTO note (id, text) VALUES (1, NULL)").execute(&mut *lease).await.unwrap_err();
+    sqlx::query("SELECT 1 WHERE false").fetch_one(&mut *lease).await.unwrap_err();
     assert_eq!(health(&folder, &mut lease), Health::Clean);
 }
 
@@ -115,15 +79,9 @@ async fn a_resolved_transaction_leaves_a_connection_clean() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
     let mut transaction = lease.begin().await.unwrap();
-    sqlx::query("INSERT INTO note (text) VALUES ('a')")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ('a')").execute(&mut *transaction).await.unwrap();
     let mut savepoint = transaction.begin().await.unwrap();
-    sqlx::query("INSERT INTO note (text) VALUES ('b')")
-        .execute(&mut *savepoint)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ('b')").execute(&mut *savepoint).await.unwrap();
     savepoint.rollback().await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(health(&folder, &mut lease), Health::Clean);
@@ -139,10 +97,7 @@ async fn a_dropped_transaction_is_rolled_back_before_the_next_user() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
     let mut transaction = lease.begin().await.unwrap();
-    sqlx::query("INSERT INTO note (text) VALUES ('lost')")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ('lost')").execute(&mut *transaction).await.unwrap();
     drop(transaction);
     // The driver's thread may have rolled back already, and then it is clean indeed.
     recycled(&folder, &mut lease).await;
@@ -156,10 +111,7 @@ async fn a_cancelled_begin_never_reaches_the_next_user() {
     // The driver's thread may be quick enough to answer the first poll; then there was nothing to cancel.
     let mut cancelled = false;
     for _ in 0..1_000 {
-        let poll = pin!(lease.begin())
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .map(drop);
-        cancelled = poll.is_pending();
+        cancelled = polled_once(lease.begin());
         if cancelled {
             break;
         }
@@ -184,19 +136,10 @@ async fn a_future_never_polled_leaves_nothing() {
 async fn a_raw_begin_never_reaches_the_next_user() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
-    for begin in [
-        "BEGIN",
-        "/* a */ begin immediate",
-        "SAVEPOINT a",
-        "SELECT 1; BEGIN",
-        "-- a\nBEGIN",
-    ] {
+    for begin in ["BEGIN", "/* a */ begin immediate", "SAVEPOINT a", "SELECT 1; BEGIN", "-- a\nBEGIN"] {
         lease.execute(begin).await.unwrap();
         assert_eq!(health(&folder, &mut lease), Health::Dirty, "{begin}");
-        sqlx::query("INSERT INTO note (text) VALUES ('lost')")
-            .execute(&mut *lease)
-            .await
-            .unwrap();
+        sqlx::query("INSERT INTO note (text) VALUES ('lost')").execute(&mut *lease).await.unwrap();
         recycled(&folder, &mut lease).await;
         assert_eq!(count(&mut lease).await, 0, "{begin}");
     }
@@ -213,13 +156,10 @@ async fn a_stream_dropped_half_way_is_recycled() {
     recycled(&folder, &mut lease).await;
 }
 
-const ENDLESS: &str =
-    "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT count(*) FROM a";
+const ENDLESS: &str = "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT count(*) FROM a";
 
 async fn start_an_endless_query(lease: &mut Lease) {
-    let query = pin!(sqlx::query(ENDLESS).fetch_one(&mut **lease));
-    let poll = query.poll(&mut Context::from_waker(Waker::noop()));
-    assert!(matches!(poll, Poll::Pending));
+    assert!(polled_once(sqlx::query(ENDLESS).fetch_one(&mut **lease)));
 }
 
 #[tokio::test]
@@ -238,11 +178,7 @@ async fn closing_stops_a_cancelled_query_and_frees_the_file() {
     let mut lease = folder.lease().await;
     start_an_endless_query(&mut lease).await;
     in_time(folder.factory.close(lease.into_inner(), PATIENCE)).await;
-    assert_eq!(
-        folder.files(),
-        ["acme.db"],
-        "the last close removes the log"
-    );
+    assert_eq!(folder.files(), ["acme.db"], "the last close removes the log");
 }
 
 #[tokio::test]
@@ -258,10 +194,7 @@ async fn the_drivers_own_connection_is_recycled_after_use() {
     sqlx::query("SELECT 1").execute(raw).await.unwrap();
     assert_eq!(health(&folder, &mut lease), Health::Dirty);
     recycled(&folder, &mut lease).await;
-    assert!(
-        !lease.is_in_transaction(),
-        "looking through a shared reference is no use"
-    );
+    assert!(!lease.is_in_transaction(), "looking through a shared reference is no use");
     assert_eq!(health(&folder, &mut lease), Health::Clean);
 }
 
@@ -285,16 +218,10 @@ async fn what_sqlite_cannot_reset_is_closed() {
         &attach,
     ] {
         let mut lease = folder.lease().await;
-        sqlx::raw_sql(AssertSqlSafe(change))
-            .execute(&mut *lease)
-            .await
-            .unwrap();
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut *lease).await.unwrap();
         assert_eq!(health(&folder, &mut lease), Health::Dirty, "{change}");
         let error = folder.factory.recycle(&mut lease).await.expect_err(change);
-        assert!(
-            matches!(error, Error::LeftBehind { .. }),
-            "{change}: {error:?}"
-        );
+        assert!(matches!(error, Error::LeftBehind { .. }), "{change}: {error:?}");
         assert_eq!(folder.factory.classify(&error), FailureKind::Other);
         folder.factory.close(lease.into_inner(), PATIENCE).await;
     }
@@ -326,11 +253,7 @@ async fn a_forgotten_transaction_is_closed() {
     let mut lease = folder.lease().await;
     std::mem::forget(lease.begin().await.unwrap());
     assert_eq!(health(&folder, &mut lease), Health::Dirty);
-    folder
-        .factory
-        .recycle(&mut lease)
-        .await
-        .expect_err("sqlx counts it for ever");
+    folder.factory.recycle(&mut lease).await.expect_err("sqlx counts it for ever");
 }
 
 #[tokio::test]
@@ -342,9 +265,7 @@ async fn what_the_hook_sets_is_part_of_a_clean_connection() {
             seen.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move {
                 assert_eq!(tenant.as_str(), "acme");
-                sqlx::raw_sql("PRAGMA cache_size = 123; CREATE TEMP TABLE scratch (id INTEGER)")
-                    .execute(raw)
-                    .await?;
+                sqlx::raw_sql("PRAGMA cache_size = 123; CREATE TEMP TABLE scratch (id INTEGER)").execute(raw).await?;
                 Ok(())
             })
         })
@@ -355,10 +276,7 @@ async fn what_the_hook_sets_is_part_of_a_clean_connection() {
     assert_eq!(runs.load(Ordering::Relaxed), before + 1);
     sqlx::raw_sql("ANALYZE").execute(&mut *lease).await.unwrap();
     recycled(&folder, &mut lease).await;
-    let size = sqlx::query("SELECT cache_size FROM pragma_cache_size")
-        .fetch_one(&mut *lease)
-        .await
-        .unwrap();
+    let size = sqlx::query("SELECT cache_size FROM pragma_cache_size").fetch_one(&mut *lease).await.unwrap();
     assert_eq!(size.get::<i64, _>(0), 123);
     assert_eq!(runs.load(Ordering::Relaxed), before + 1);
 }
@@ -382,8 +300,5 @@ async fn migrations_run_once_and_are_recycled_after() {
         assert_eq!(health(&folder, &mut lease), Health::Dirty);
         recycled(&folder, &mut lease).await;
     }
-    sqlx::query("INSERT INTO invoice (paid) VALUES (true)")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO invoice (paid) VALUES (true)").execute(&mut *lease).await.unwrap();
 }

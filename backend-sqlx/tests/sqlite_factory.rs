@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::error::Error as _;
 
 use sqlx::Row;
-use support::{Folder, PATIENCE, files, in_time, tenant};
+use support::sqlite::{Folder, files};
+use support::{PATIENCE, in_time, tenant};
 use tenantry_core::{Created, Dropped, FailureKind, NativePool, PoolFactory, Provision};
 use tenantry_sqlx::{Error, InvalidName, SqliteFactory};
 
@@ -14,23 +15,11 @@ use tenantry_sqlx::{Error, InvalidName, SqliteFactory};
 async fn connecting_never_makes_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let factory = SqliteFactory::new(directory.path());
-    let error = factory
-        .connect(&tenant("stranger"))
-        .await
-        .expect_err("no such tenant");
+    let error = factory.connect(&tenant("stranger")).await.expect_err("no such tenant");
     assert!(matches!(error, Error::NoSuchTenant { .. }), "{error:?}");
     assert_eq!(factory.classify(&error), FailureKind::NoSuchTenant);
-    assert!(
-        error
-            .source()
-            .unwrap()
-            .downcast_ref::<sqlx::Error>()
-            .is_some()
-    );
-    let error = factory
-        .open_pool(&tenant("stranger"), 2)
-        .await
-        .expect_err("no such tenant");
+    assert!(error.source().unwrap().downcast_ref::<sqlx::Error>().is_some());
+    let error = factory.open_pool(&tenant("stranger"), 2).await.expect_err("no such tenant");
     assert_eq!(factory.classify(&error), FailureKind::NoSuchTenant);
     assert_eq!(files(&directory), [""; 0]);
 }
@@ -40,78 +29,41 @@ async fn a_folder_that_is_missing_is_unreachable_and_not_a_missing_tenant() {
     let directory = tempfile::tempdir().unwrap();
     let factory = SqliteFactory::new(directory.path().join("not-mounted"));
     let error = factory.connect(&tenant("acme")).await.unwrap_err();
-    assert_eq!(
-        factory.classify(&error),
-        FailureKind::Unreachable,
-        "{error:?}"
-    );
+    assert_eq!(factory.classify(&error), FailureKind::Unreachable, "{error:?}");
 
-    assert_eq!(
-        factory.create(&tenant("acme")).await.unwrap(),
-        Created::New,
-        "creating makes the folder"
-    );
+    assert_eq!(factory.create(&tenant("acme")).await.unwrap(), Created::New, "creating makes the folder");
     factory.connect(&tenant("acme")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_database_is_made_once_and_dropped_with_all_its_files() {
     let folder = Folder::new().await;
-    assert_eq!(
-        folder.factory.create(&folder.acme).await.unwrap(),
-        Created::AlreadyThere
-    );
+    assert_eq!(folder.factory.create(&folder.acme).await.unwrap(), Created::AlreadyThere);
     let mut lease = folder.lease().await;
-    sqlx::query("INSERT INTO note (text) VALUES ('kept')")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
-    assert!(
-        folder.files().contains(&"acme.db-wal".to_owned()),
-        "{:?}",
-        folder.files()
-    );
+    sqlx::query("INSERT INTO note (text) VALUES ('kept')").execute(&mut *lease).await.unwrap();
+    assert!(folder.files().contains(&"acme.db-wal".to_owned()), "{:?}", folder.files());
 
-    assert_eq!(
-        folder.factory.drop_database(&folder.acme).await.unwrap(),
-        Dropped::Gone
-    );
+    assert_eq!(folder.factory.drop_database(&folder.acme).await.unwrap(), Dropped::Gone);
     assert_eq!(folder.files(), [""; 0]);
-    assert_eq!(
-        folder.factory.drop_database(&folder.acme).await.unwrap(),
-        Dropped::WasAbsent
-    );
+    assert_eq!(folder.factory.drop_database(&folder.acme).await.unwrap(), Dropped::WasAbsent);
     folder.factory.close(lease.into_inner(), PATIENCE).await;
     assert_eq!(folder.files(), [""; 0], "a late close brings nothing back");
-    folder
-        .factory
-        .connect(&folder.acme)
-        .await
-        .expect_err("it is gone");
+    folder.factory.connect(&folder.acme).await.expect_err("it is gone");
 }
 
 #[tokio::test]
 async fn what_a_cut_short_drop_left_never_reaches_a_new_database() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
-    sqlx::query("INSERT INTO note (text) VALUES ('secret')")
-        .execute(&mut *lease)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ('secret')").execute(&mut *lease).await.unwrap();
     // As if the process had died between the two removals, and the log still held the row.
     std::fs::remove_file(folder.directory.path().join("acme.db")).unwrap();
     std::mem::forget(lease);
     assert!(folder.files().contains(&"acme.db-wal".to_owned()));
 
-    assert_eq!(
-        folder.factory.create(&folder.acme).await.unwrap(),
-        Created::New
-    );
+    assert_eq!(folder.factory.create(&folder.acme).await.unwrap(), Created::New);
     let mut lease = folder.lease().await;
-    let tables = sqlx::query("SELECT name FROM sqlite_schema")
-        .fetch_all(&mut *lease)
-        .await
-        .unwrap();
+    let tables = sqlx::query("SELECT name FROM sqlite_schema").fetch_all(&mut *lease).await.unwrap();
     assert!(tables.is_empty());
 }
 
@@ -136,9 +88,7 @@ async fn of_many_who_create_at_once_one_is_told_new() {
 async fn names_that_could_meet_in_one_file_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let factory = SqliteFactory::new(directory.path().join("tenants"));
-    for name in [
-        "../acme", "a/b", "a\\b", "Acme", "ACME", "café", "con", ".", "..", "a.", "a:b", "x%",
-    ] {
+    for name in ["../acme", "a/b", "a\\b", "Acme", "ACME", "café", "con", ".", "..", "a.", "a:b", "x%"] {
         for error in [
             factory.connect(&tenant(name)).await.expect_err(name),
             factory.create(&tenant(name)).await.expect_err(name),
@@ -151,9 +101,7 @@ async fn names_that_could_meet_in_one_file_are_refused() {
             assert!(!error.to_string().contains(&told), "{told} is said twice");
         }
     }
-    let Err(Error::InvalidName(name)) = factory.connect(&tenant("Acme")).await else {
-        panic!("upper case")
-    };
+    let Err(Error::InvalidName(name)) = factory.connect(&tenant("Acme")).await else { panic!("upper case") };
     assert!(matches!(name, InvalidName::UpperCase { .. }));
     assert_eq!(files(&directory), [""; 0]);
 }
@@ -162,39 +110,16 @@ async fn names_that_could_meet_in_one_file_are_refused() {
 async fn encoded_names_take_any_tenant_each_to_its_own_file() {
     let directory = tempfile::tempdir().unwrap();
     let factory = SqliteFactory::new(directory.path().join("tenants")).encoded_names(true);
-    let names = [
-        "acme",
-        "Acme",
-        "ACME",
-        "../acme",
-        "a/b",
-        "a\\b",
-        "café",
-        "cafe\u{301}",
-        "con",
-        "..",
-        "%41cme",
-        "日本",
-    ];
+    let names =
+        ["acme", "Acme", "ACME", "../acme", "a/b", "a\\b", "café", "cafe\u{301}", "con", "..", "%41cme", "日本"];
     for name in names {
-        assert_eq!(
-            factory.create(&tenant(name)).await.unwrap(),
-            Created::New,
-            "{name}"
-        );
+        assert_eq!(factory.create(&tenant(name)).await.unwrap(), Created::New, "{name}");
         let connection = factory.connect(&tenant(name)).await.unwrap();
         factory.close(connection, PATIENCE).await;
     }
     let found = std::fs::read_dir(directory.path().join("tenants")).unwrap();
-    let folded: HashSet<String> = found
-        .map(|e| {
-            e.unwrap()
-                .file_name()
-                .into_string()
-                .unwrap()
-                .to_ascii_lowercase()
-        })
-        .collect();
+    let folded: HashSet<String> =
+        found.map(|e| e.unwrap().file_name().into_string().unwrap().to_ascii_lowercase()).collect();
     assert_eq!(folded.len(), names.len());
     assert_eq!(files(&directory), ["tenants"], "nothing left the folder");
 }
@@ -210,14 +135,7 @@ async fn a_connection_is_opened_with_the_settings_promised() {
     .fetch_one(&mut *lease)
     .await
     .unwrap();
-    assert_eq!(
-        (
-            row.get::<String, _>(0).as_str(),
-            row.get::<i64, _>(1),
-            row.get::<i64, _>(2)
-        ),
-        ("wal", 1, 5000)
-    );
+    assert_eq!((row.get::<String, _>(0).as_str(), row.get::<i64, _>(1), row.get::<i64, _>(2)), ("wal", 1, 5000));
     assert_eq!(folder.factory.max_per_tenant(), Some(1));
 }
 
@@ -226,10 +144,7 @@ async fn closing_frees_the_file_at_once() {
     let folder = Folder::new().await;
     for _ in 0..50 {
         let mut lease = folder.lease().await;
-        sqlx::query("INSERT INTO note (text) VALUES ('a')")
-            .execute(&mut *lease)
-            .await
-            .unwrap();
+        sqlx::query("INSERT INTO note (text) VALUES ('a')").execute(&mut *lease).await.unwrap();
         in_time(folder.factory.close(lease.into_inner(), PATIENCE)).await;
         assert_eq!(folder.files(), ["acme.db"]);
         assert_eq!(open_files_in(folder.directory.path()), 0);
@@ -249,24 +164,10 @@ fn open_files_in(folder: &std::path::Path) -> usize {
 async fn a_failing_hook_fails_the_connect_and_frees_the_file() {
     let folder = Folder::new().await;
     let factory = folder.factory.clone().after_connect(|raw, _| {
-        Box::pin(async move {
-            sqlx::raw_sql("SELECT * FROM nowhere")
-                .execute(raw)
-                .await
-                .map(drop)
-        })
+        Box::pin(async move { sqlx::raw_sql("SELECT * FROM nowhere").execute(raw).await.map(drop) })
     });
     let error = factory.connect(&folder.acme).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Sqlx {
-                during: tenantry_sqlx::During::AfterConnect,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Sqlx { during: tenantry_sqlx::During::AfterConnect, .. }), "{error:?}");
     assert_eq!(factory.classify(&error), FailureKind::Other);
     assert_eq!(open_files_in(folder.directory.path()), 0);
 }
@@ -275,11 +176,8 @@ async fn a_failing_hook_fails_the_connect_and_frees_the_file() {
 async fn a_file_that_is_no_database_is_an_error_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let factory = SqliteFactory::new(directory.path());
-    std::fs::write(
-        directory.path().join("acme.db"),
-        "not a database, but long enough to be looked at. ".repeat(50),
-    )
-    .unwrap();
+    std::fs::write(directory.path().join("acme.db"), "not a database, but long enough to be looked at. ".repeat(50))
+        .unwrap();
     let error = factory.connect(&tenant("acme")).await.unwrap_err();
     assert_eq!(factory.classify(&error), FailureKind::Other, "{error:?}");
     assert_eq!(error.code().as_deref(), Some("26"));
@@ -293,10 +191,7 @@ async fn a_pool_of_sqlxs_own_holds_no_more_than_asked_for_and_is_empty_when_clos
     let two = pool.acquire().await.unwrap();
     assert!(pool.try_acquire().is_none());
     assert_eq!(pool.size(), 2);
-    sqlx::query("INSERT INTO note (text) VALUES ('a')")
-        .execute(&mut *one)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO note (text) VALUES ('a')").execute(&mut *one).await.unwrap();
     drop(two);
 
     let closing = tokio::spawn({
@@ -312,7 +207,6 @@ async fn a_pool_of_sqlxs_own_holds_no_more_than_asked_for_and_is_empty_when_clos
 
 #[test]
 fn no_setting_of_a_connection_shows_in_debug() {
-    let factory =
-        SqliteFactory::new("/srv").connect_options(|options| options.pragma("key", "'hunter2'"));
+    let factory = SqliteFactory::new("/srv").connect_options(|options| options.pragma("key", "'hunter2'"));
     assert!(!format!("{factory:?}").contains("hunter2"));
 }

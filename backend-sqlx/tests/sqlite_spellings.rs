@@ -4,7 +4,8 @@ mod support;
 
 use futures_util::StreamExt;
 use sqlx::{Acquire, Executor, FromRow, QueryBuilder, Sqlite};
-use support::{Folder, in_time};
+use support::in_time;
+use support::sqlite::Folder;
 use tenantry_core::{Health, PoolFactory};
 
 #[derive(Debug, FromRow)]
@@ -17,9 +18,7 @@ async fn over_an_executor<'c, E>(executor: E) -> Result<i64, sqlx::Error>
 where
     E: Executor<'c, Database = Sqlite>,
 {
-    sqlx::query_scalar("SELECT count(*) FROM note")
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(executor).await
 }
 
 async fn over_acquire<'c, A>(acquire: A) -> Result<(), sqlx::Error>
@@ -27,16 +26,12 @@ where
     A: Acquire<'c, Database = Sqlite> + Send,
 {
     let mut transaction = acquire.begin().await?;
-    sqlx::query("INSERT INTO note (text) VALUES ('over acquire')")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("INSERT INTO note (text) VALUES ('over acquire')").execute(&mut *transaction).await?;
     transaction.commit().await
 }
 
 async fn over_the_drivers_own(connection: &mut sqlx::SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM note")
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(connection).await
 }
 
 #[tokio::test]
@@ -44,27 +39,17 @@ async fn every_spelling_of_a_query_works_in_a_spawned_task() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
     let task = tokio::spawn(async move {
-        sqlx::query("INSERT INTO note (text) VALUES (?)")
-            .bind("one")
-            .execute(&mut *lease)
-            .await?;
-        let count = sqlx::query!("SELECT count(*) AS count FROM note")
-            .fetch_one(&mut *lease)
-            .await?;
+        sqlx::query("INSERT INTO note (text) VALUES (?)").bind("one").execute(&mut *lease).await?;
+        let count = sqlx::query!("SELECT count(*) AS count FROM note").fetch_one(&mut *lease).await?;
         assert_eq!(count.count, 1);
-        let note = sqlx::query_as!(Note, "SELECT id, text FROM note WHERE id = ?", 1)
-            .fetch_one(&mut *lease)
-            .await?;
+        let note = sqlx::query_as!(Note, "SELECT id, text FROM note WHERE id = ?", 1).fetch_one(&mut *lease).await?;
         assert_eq!((note.id, note.text.as_str()), (1, "one"));
         let mut notes = sqlx::query_as::<_, Note>("SELECT id, text FROM note").fetch(&mut *lease);
         while let Some(note) = notes.next().await {
             assert_eq!(note?.id, 1);
         }
         drop(notes);
-        assert_eq!(
-            sqlx::query("SELECT 1").fetch_all(&mut *lease).await?.len(),
-            1
-        );
+        assert_eq!(sqlx::query("SELECT 1").fetch_all(&mut *lease).await?.len(), 1);
         assert_eq!(lease.fetch_all("SELECT 1").await?.len(), 1);
         sqlx::raw_sql("SELECT 1").execute(&mut *lease).await?;
         QueryBuilder::<Sqlite>::new("INSERT INTO note (text) ")
@@ -75,9 +60,7 @@ async fn every_spelling_of_a_query_works_in_a_spawned_task() {
             .execute(&mut *lease)
             .await?;
         let mut transaction = lease.begin().await?;
-        sqlx::query("DELETE FROM note WHERE id = 3")
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query("DELETE FROM note WHERE id = 3").execute(&mut *transaction).await?;
         assert_eq!(over_an_executor(&mut *transaction).await?, 2);
         transaction.commit().await?;
         assert_eq!(over_an_executor(&mut *lease).await?, 2);
@@ -85,11 +68,7 @@ async fn every_spelling_of_a_query_works_in_a_spawned_task() {
         Ok::<_, sqlx::Error>(lease)
     });
     let mut lease = in_time(task).await.unwrap().unwrap();
-    assert_eq!(
-        folder.factory.health(&mut lease),
-        Health::Clean,
-        "none of these leaves anything"
-    );
+    assert_eq!(folder.factory.health(&mut lease), Health::Clean, "none of these leaves anything");
 
     let mut lease = in_time(tokio::spawn(async move {
         assert_eq!(over_the_drivers_own(&mut lease).await?, 3);
@@ -106,10 +85,7 @@ async fn migrations_run_in_a_spawned_task() {
     static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("tests/migrations");
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
-    in_time(tokio::spawn(async move { lease.migrate(&MIGRATOR).await }))
-        .await
-        .unwrap()
-        .unwrap();
+    in_time(tokio::spawn(async move { lease.migrate(&MIGRATOR).await })).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -117,8 +93,7 @@ async fn a_stream_and_a_transaction_may_end_in_an_error() {
     let folder = Folder::new().await;
     let mut lease = folder.lease().await;
     let task = tokio::spawn(async move {
-        let mut rows =
-            sqlx::query("SELECT 1 UNION ALL SELECT abs(-9223372036854775808)").fetch(&mut *lease);
+        let mut rows = sqlx::query("SELECT 1 UNION ALL SELECT abs(-9223372036854775808)").fetch(&mut *lease);
         assert!(rows.next().await.unwrap().is_ok());
         assert!(rows.next().await.unwrap().is_err());
         drop(rows);

@@ -16,25 +16,15 @@ impl Provision for SqliteFactory {
     /// Makes an empty database, and the folder if that is missing.
     async fn create(&self, tenant: &TenantId) -> Result<Created, Error> {
         let file = self.file(tenant)?;
-        let failed = |source| Error::File {
-            during: During::Create,
-            source,
-        };
-        tokio::fs::create_dir_all(&self.directory)
-            .await
-            .map_err(failed)?;
+        let failed = |source| Error::File { during: During::Create, source };
+        tokio::fs::create_dir_all(&self.directory).await.map_err(failed)?;
         // Left over from a drop that was cut short; never beside a database that is there.
         if !tokio::fs::try_exists(&file).await.map_err(failed)? {
             remove_side_files(&file).await.map_err(failed)?;
         }
         // An empty file is an empty database to SQLite. The file system decides who makes it, so that of many who try
         // at once exactly one is told `New`.
-        match tokio::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&file)
-            .await
-        {
+        match tokio::fs::OpenOptions::new().write(true).create_new(true).open(&file).await {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Ok(Created::AlreadyThere);
@@ -50,10 +40,7 @@ impl Provision for SqliteFactory {
     /// they are closed.
     async fn drop_database(&self, tenant: &TenantId) -> Result<Dropped, Error> {
         let file = self.file(tenant)?;
-        let failed = |source| Error::File {
-            during: During::Drop,
-            source,
-        };
+        let failed = |source| Error::File { during: During::Drop, source };
         // The database first: what is left if this is cut short is then no tenant any more.
         let dropped = match tokio::fs::remove_file(&file).await {
             Ok(()) => Dropped::Gone,

@@ -46,39 +46,25 @@ pub struct Session {
 
 impl Session {
     /// Reads the settings of a connection just opened, and makes its statements interruptible.
-    pub(super) async fn begin(
-        raw: &mut SqliteConnection,
-        file: PathBuf,
-    ) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(raw: &mut SqliteConnection, file: PathBuf) -> Result<Self, sqlx::Error> {
         let interrupt = Arc::new(AtomicBool::new(false));
         let stop = interrupt.clone();
         raw.lock_handle()
             .await?
-            .set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || {
-                !stop.load(Ordering::Relaxed)
-            });
+            .set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || !stop.load(Ordering::Relaxed));
         let settings = settings_of(raw).await?;
-        Ok(Self {
-            file,
-            settings,
-            interrupt,
-        })
+        Ok(Self { file, settings, interrupt })
     }
 }
 
 async fn settings_of(raw: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
     let rows: Vec<SqliteRow> = sqlx::raw_sql(SETTINGS).fetch_all(raw).await?;
-    rows.iter()
-        .map(|row| row.try_get_unchecked::<String, _>(0))
-        .collect()
+    rows.iter().map(|row| row.try_get_unchecked::<String, _>(0)).collect()
 }
 
 /// Makes a connection fit for its next user, or fails, upon which it is closed.
 pub(super) async fn recycle(connection: &mut Connection<Sqlite>) -> Result<(), Error> {
-    let sqlx = |source| Error::Sqlx {
-        during: During::Recycle,
-        source,
-    };
+    let sqlx = |source| Error::Sqlx { during: During::Recycle, source };
     settle(connection).await.map_err(sqlx)?;
 
     let before = connection.state().settings.clone();
@@ -86,9 +72,7 @@ pub(super) async fn recycle(connection: &mut Connection<Sqlite>) -> Result<(), E
     let (raw, track) = connection.parts();
     roll_back(raw).await.map_err(sqlx)?;
     if raw.is_in_transaction() {
-        return Err(Error::LeftBehind {
-            what: "a transaction that sqlx still counts as open",
-        });
+        return Err(Error::LeftBehind { what: "a transaction that sqlx still counts as open" });
     }
     if settings_of(raw).await.map_err(sqlx)? != before {
         return Err(Error::LeftBehind {
@@ -99,10 +83,7 @@ pub(super) async fn recycle(connection: &mut Connection<Sqlite>) -> Result<(), E
         Ok(true) => {}
         Ok(false) => return Err(Error::no_such_tenant()),
         Err(source) => {
-            return Err(Error::File {
-                during: During::Recycle,
-                source,
-            });
+            return Err(Error::File { during: During::Recycle, source });
         }
     }
     track.cleaned();

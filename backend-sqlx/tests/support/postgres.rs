@@ -1,0 +1,44 @@
+//! A private PostgreSQL server for each test that asks for one.
+
+use sqlx::Postgres;
+use sqlx::postgres::PgConnectOptions;
+use tenantry_core::{PoolFactory, Provision, TenantId};
+use tenantry_sqlx::{Connection, PostgresFactory};
+use tenantry_testkit::PrivatePostgres;
+
+use super::{StandIn, tenant};
+
+/// A server with the database of the tenant `acme` on it, which has one table.
+pub struct Cluster {
+    pub factory: PostgresFactory,
+    pub acme: TenantId,
+    pub server: PrivatePostgres,
+}
+
+pub fn options(server: &PrivatePostgres) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host(server.host())
+        .port(server.port())
+        .username(server.superuser())
+        .password(server.password())
+        .database("postgres")
+}
+
+impl Cluster {
+    pub async fn new() -> Self {
+        Self::with(|factory| factory).await
+    }
+
+    pub async fn with(change: impl FnOnce(PostgresFactory) -> PostgresFactory) -> Self {
+        let server = PrivatePostgres::new().expect("a server");
+        let factory = change(PostgresFactory::new(options(&server)));
+        let acme = tenant("acme");
+        factory.create(&acme).await.expect("a new database");
+        server.run("acme", "CREATE TABLE note (id SERIAL PRIMARY KEY, text TEXT NOT NULL)").await.expect("a table");
+        Self { factory, acme, server }
+    }
+
+    pub async fn lease(&self) -> StandIn<Connection<Postgres>> {
+        StandIn::new(self.factory.connect(&self.acme).await.expect("the database is there"))
+    }
+}
