@@ -6,12 +6,19 @@ use futures_util::StreamExt;
 use sqlx::{Acquire, Executor, FromRow, Postgres, QueryBuilder};
 use support::in_time;
 use support::postgres::Cluster;
-use tenantry_core::{Health, PoolFactory};
+use tenantry_core::{Health, Lease, PoolFactory, TenantPools};
+use tenantry_sqlx::PostgresFactory;
 
 #[derive(Debug, FromRow)]
 struct Note {
     id: i32,
     text: String,
+}
+
+/// A lease as users have it. It outlives its manager.
+async fn lease(factory: &PostgresFactory) -> Lease<PostgresFactory> {
+    let pools = TenantPools::builder(factory.clone()).max_connections(2).build().unwrap();
+    in_time(pools.acquire("acme")).await.unwrap()
 }
 
 async fn over_an_executor<'c, E>(executor: E) -> Result<i64, sqlx::Error>
@@ -37,7 +44,7 @@ async fn over_the_drivers_own(connection: &mut sqlx::PgConnection) -> Result<i64
 #[tokio::test]
 async fn every_spelling_of_a_query_works_in_a_spawned_task() {
     let cluster = Cluster::new().await;
-    let mut lease = cluster.lease().await;
+    let mut lease = lease(&cluster.factory).await;
     let task = tokio::spawn(async move {
         sqlx::query("INSERT INTO note (text) VALUES ($1)").bind("one").execute(&mut *lease).await?;
         let count = sqlx::query!("SELECT count(*) AS \"count!\" FROM note").fetch_one(&mut *lease).await?;
@@ -84,14 +91,14 @@ async fn every_spelling_of_a_query_works_in_a_spawned_task() {
 async fn migrations_run_in_a_spawned_task() {
     static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("tests/migrations");
     let cluster = Cluster::new().await;
-    let mut lease = cluster.lease().await;
+    let mut lease = lease(&cluster.factory).await;
     in_time(tokio::spawn(async move { lease.migrate(&MIGRATOR).await })).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_stream_and_a_transaction_may_end_in_an_error() {
     let cluster = Cluster::new().await;
-    let mut lease = cluster.lease().await;
+    let mut lease = lease(&cluster.factory).await;
     let task = tokio::spawn(async move {
         let mut rows = sqlx::query("SELECT 1 / (2 - a) FROM generate_series(1, 3) a").fetch(&mut *lease);
         assert!(rows.next().await.unwrap().is_ok());

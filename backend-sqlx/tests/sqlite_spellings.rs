@@ -6,12 +6,19 @@ use futures_util::StreamExt;
 use sqlx::{Acquire, Executor, FromRow, QueryBuilder, Sqlite};
 use support::in_time;
 use support::sqlite::Folder;
-use tenantry_core::{Health, PoolFactory};
+use tenantry_core::{Health, Lease, PoolFactory, TenantPools};
+use tenantry_sqlx::SqliteFactory;
 
 #[derive(Debug, FromRow)]
 struct Note {
     id: i64,
     text: String,
+}
+
+/// A lease as users have it. It outlives its manager.
+async fn lease(factory: &SqliteFactory) -> Lease<SqliteFactory> {
+    let pools = TenantPools::builder(factory.clone()).max_connections(2).build().unwrap();
+    in_time(pools.acquire("acme")).await.unwrap()
 }
 
 async fn over_an_executor<'c, E>(executor: E) -> Result<i64, sqlx::Error>
@@ -37,7 +44,7 @@ async fn over_the_drivers_own(connection: &mut sqlx::SqliteConnection) -> Result
 #[tokio::test]
 async fn every_spelling_of_a_query_works_in_a_spawned_task() {
     let folder = Folder::new().await;
-    let mut lease = folder.lease().await;
+    let mut lease = lease(&folder.factory).await;
     let task = tokio::spawn(async move {
         sqlx::query("INSERT INTO note (text) VALUES (?)").bind("one").execute(&mut *lease).await?;
         let count = sqlx::query!("SELECT count(*) AS count FROM note").fetch_one(&mut *lease).await?;
@@ -84,14 +91,14 @@ async fn every_spelling_of_a_query_works_in_a_spawned_task() {
 async fn migrations_run_in_a_spawned_task() {
     static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("tests/migrations");
     let folder = Folder::new().await;
-    let mut lease = folder.lease().await;
+    let mut lease = lease(&folder.factory).await;
     in_time(tokio::spawn(async move { lease.migrate(&MIGRATOR).await })).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_stream_and_a_transaction_may_end_in_an_error() {
     let folder = Folder::new().await;
-    let mut lease = folder.lease().await;
+    let mut lease = lease(&folder.factory).await;
     let task = tokio::spawn(async move {
         let mut rows = sqlx::query("SELECT 1 UNION ALL SELECT abs(-9223372036854775808)").fetch(&mut *lease);
         assert!(rows.next().await.unwrap().is_ok());
