@@ -43,7 +43,7 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-use self::budget::{InTotal, Permit, Scope, State};
+use self::budget::{Claim, InTotal, Permit, Scope, State};
 use self::failure::Due;
 use self::lru::List;
 use self::queue::Waiter;
@@ -160,8 +160,10 @@ enum Fitness {
     Fit,
     /// Past its lifetime.
     Expired,
-    /// Idle for long, or of an epoch in which its server was seen to break.
-    Suspicious,
+    /// Its server was seen to break since it was last known to be alive.
+    Outdated,
+    /// Idle for `validate_after_idle`.
+    Aged,
 }
 
 /// The actions of one command; up to two of them need no allocation.
@@ -177,8 +179,6 @@ pub struct Ledger<C, E> {
     servers: Vec<Server>,
     total: Scope<InTotal>,
     waiters: Slots<OfWaiter, Waiter<E>>,
-    /// Waiters in a line, of all tenants.
-    queued: u32,
     /// Tenants that stand in a server's `Ready`.
     ready: u32,
     /// The waiter for a pool lease that permits are being set aside for.
@@ -191,6 +191,10 @@ pub struct Ledger<C, E> {
     expiries: BTreeSet<(Time, u32)>,
     /// Tenants that hold nothing, the longest quiet first.
     quiet: List<InQuiet>,
+    /// The same, of those whose database does not exist.
+    strangers: List<InQuiet>,
+    /// The latest time that a command brought. A coarse clock may lag behind a fine one; time does not go back here.
+    latest: Time,
     closed: bool,
     watchers: Slots<(), Watcher>,
     /// Where the next tick goes on looking.
@@ -214,13 +218,14 @@ impl<C, E> Ledger<C, E> {
             hasher: DefaultHashBuilder::default(),
             servers: Vec::new(),
             waiters: Slots::new(),
-            queued: 0,
             ready: 0,
             gathering: None,
             stamp: 0,
             due: BTreeSet::new(),
             expiries: BTreeSet::new(),
             quiet: List::new(),
+            strangers: List::new(),
+            latest: Time::ZERO,
             closed: false,
             watchers: Slots::new(),
             cursor: 0,
@@ -237,6 +242,12 @@ impl<C, E> Ledger<C, E> {
         if self.actions.is_empty() { Actions::new() } else { std::mem::take(&mut self.actions) }
     }
 
+    #[inline]
+    fn advance(&mut self, now: Time) -> Time {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
     /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
     /// None changes nothing.
     #[inline]
@@ -247,99 +258,108 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         let newest = entry.idle.newest()?;
+        let now = self.advance(now);
         (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, caller, now))
     }
 
     /// Asks for a connection, or for the permits of a pool lease.
-    #[inline]
     pub fn acquire(&mut self, name: &str, ask: Ask, now: Time) -> Decision<C, E> {
+        let now = self.advance(now);
         if self.closed {
             return Decision::Refuse(Refusal::Closed);
         }
-        let Some(tenant) = self.find(name) else {
-            return Decision::Unknown;
-        };
+        let Some(tenant) = self.find(name) else { return Decision::Unknown };
         if let Some(refusal) = Self::refuse_by_mode(self.tenants[tenant].mode) {
             if self.forget_tombstone(tenant, now) {
                 return Decision::Unknown;
             }
             return Decision::Refuse(refusal);
         }
+        let decision = self.take_or_wait(tenant, ask, now);
+        // A backoff may have ended or something old been closed on the way, for those who wait already.
+        self.serve(now);
+        decision
+    }
+
+    fn take_or_wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
         if ask.pool == 0
             && self.tenants[tenant].line.is_empty()
-            && let Some(permit) = self.fit_idle(tenant, true, now)
+            && let Some(permit) = self.find_fit(tenant, true, now)
         {
             return Decision::Take(self.take(permit, ask.caller, now));
         }
-        self.wait(tenant, ask, now)
-    }
-
-    /// The cold path of an acquire: refused at once, or in line.
-    fn wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
         if let Some(refusal) = self.refuse_at_once(tenant, ask, now) {
-            // A backoff may have ended, for those who wait already.
-            self.serve(now);
             return Decision::Refuse(refusal);
         }
         let waiter = self.enqueue(tenant, ask, now);
         self.serve_line_and_others(tenant, now);
-        Decision::Wait(waiter)
+        if self.waiters[waiter].answer.is_none()
+            && let Some(refusal) = self.refuse_by_queue(tenant, ask, now)
+        {
+            self.turn_away(waiter, now);
+            return Decision::Refuse(refusal);
+        }
+        Decision::Wait(self.waiters.key(waiter))
     }
 
     /// An idle connection now, or not at all. Never validates one by its age, as there is no time for it.
     pub fn try_acquire(&mut self, name: &str, caller: u64, now: Time) -> TryDecision<C> {
+        let now = self.advance(now);
         if self.closed {
             return TryDecision::Closed;
         }
-        let Some(tenant) = self.find(name) else {
-            return TryDecision::NotIdle;
-        };
+        let Some(tenant) = self.find(name) else { return TryDecision::NotIdle };
         let mode = self.tenants[tenant].mode;
         match mode {
-            Mode::Draining => TryDecision::Draining,
-            Mode::Removed if !self.forget_tombstone(tenant, now) => TryDecision::Removed,
-            Mode::Removed => TryDecision::NotIdle,
-            Mode::Active if !self.tenants[tenant].line.is_empty() => TryDecision::NotIdle,
-            Mode::Active => match self.fit_idle(tenant, false, now) {
-                Some(permit) => TryDecision::Take(self.take(permit, caller, now)),
-                None => TryDecision::NotIdle,
-            },
+            Mode::Draining => return TryDecision::Draining,
+            Mode::Removed if !self.forget_tombstone(tenant, now) => return TryDecision::Removed,
+            Mode::Removed => return TryDecision::NotIdle,
+            Mode::Active => {}
         }
+        let fit = if self.tenants[tenant].line.is_empty() { self.find_fit(tenant, false, now) } else { None };
+        let decision = fit.map_or(TryDecision::NotIdle, |permit| TryDecision::Take(self.take(permit, caller, now)));
+        self.serve(now);
+        decision
     }
 
-    /// The tenant's newest idle connection, if it is fit to be handed out. Closes what is past its lifetime on the way;
-    /// one that is under suspicion (idle for long, or of an older epoch) goes to be validated.
-    fn fit_idle(&mut self, tenant: u32, by_age: bool, now: Time) -> Option<u32> {
+    /// The tenant's newest idle connection that is fit to be handed out. What is unfit is put away on the search.
+    fn find_fit(&mut self, tenant: u32, by_age: bool, now: Time) -> Option<u32> {
         loop {
             let newest = self.tenants[tenant].idle.newest()?;
             match self.fitness(newest, by_age, now) {
                 Fitness::Fit => return Some(newest),
-                Fitness::Expired => {
-                    self.counters.closed_lifetime += 1;
-                    self.close_idle(newest, now);
-                    self.serve(now);
-                }
-                Fitness::Suspicious => {
-                    self.unlink_idle(newest);
-                    let State::Idle(connection) = self.enter(newest, State::Recycling, now) else {
-                        unreachable!("what stands in a list of idle connections is idle")
-                    };
-                    self.recycle(newest, connection);
-                    self.refresh(tenant);
+                // All others are older still; the caller can use one.
+                Fitness::Aged => {
+                    self.put_away(newest, Fitness::Aged, now);
                     return None;
                 }
+                unfit => self.put_away(newest, unfit, now),
             }
         }
+    }
+
+    /// idle -> closing where its lifetime is over, else recycling, to find out whether it still lives.
+    fn put_away(&mut self, idle: u32, unfit: Fitness, now: Time) {
+        if unfit == Fitness::Expired {
+            self.counters.closed_lifetime += 1;
+            return self.close_idle(idle, now);
+        }
+        self.unlink_idle(idle);
+        let State::Idle(connection) = self.enter(idle, State::Recycling, now) else {
+            unreachable!("what stands in a list of idle connections is idle")
+        };
+        self.recycle(idle, connection);
     }
 
     #[inline]
     fn fitness(&self, idle: u32, by_age: bool, now: Time) -> Fitness {
         let permit = &self.permits[idle];
-        let aged = || by_age && now.saturating_sub(permit.since) >= self.settings.validate_after_idle;
         if permit.expires_at <= now {
             Fitness::Expired
-        } else if permit.epoch != self.servers[permit.server as usize].epoch || aged() {
-            Fitness::Suspicious
+        } else if permit.epoch != self.servers[permit.server as usize].epoch {
+            Fitness::Outdated
+        } else if by_age && now.saturating_sub(permit.since) >= self.settings.validate_after_idle {
+            Fitness::Aged
         } else {
             Fitness::Fit
         }
@@ -359,15 +379,6 @@ impl<C, E> Ledger<C, E> {
         Held { permit: self.permits.key(permit), connection }
     }
 
-    /// idle -> granted, recycling or closing, for the tenant's own line. False where none is idle.
-    fn take_idle_for_line(&mut self, tenant: u32, now: Time) -> bool {
-        if let Some(permit) = self.fit_idle(tenant, true, now) {
-            self.grant(permit, now);
-            return true;
-        }
-        !self.tenants[tenant].idle.is_empty()
-    }
-
     /// in use -> idle, granted, recycling or closing: a lease ended.
     #[inline]
     pub fn release(&mut self, permit: PermitKey, connection: C, health: Health, now: Time) {
@@ -375,15 +386,14 @@ impl<C, E> Ledger<C, E> {
             unreachable!("a lease holds its permit until it is released")
         };
         debug_assert!(matches!(self.permits[index].state, State::InUse));
-        let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
-        self.came_back(tenant, server);
+        let now = self.advance(now);
+        let server = self.permits[index].server;
         self.permits[index].warned = false;
         match health {
             Health::Clean => self.come_back(index, connection, now),
             Health::Dirty if !self.is_retired(index, now) => {
                 self.enter(index, State::Recycling, now);
                 self.recycle(index, connection);
-                self.refresh(tenant);
             }
             Health::Dirty => self.begin_close(index, connection, now),
             Health::Broken => {
@@ -408,6 +418,7 @@ impl<C, E> Ledger<C, E> {
         if self.is_retired(permit, now) {
             return self.begin_close(permit, connection, now);
         }
+        self.came_back(self.permits[permit].tenant, self.permits[permit].server);
         self.become_idle(permit, connection, now);
         self.offer(permit, false, now);
     }
@@ -416,7 +427,6 @@ impl<C, E> Ledger<C, E> {
     fn become_idle(&mut self, permit: u32, connection: C, now: Time) {
         self.enter(permit, State::Idle(connection), now);
         self.link_idle(permit);
-        self.refresh(self.permits[permit].tenant);
     }
 
     /// Whether a connection is to be closed instead of kept.
@@ -445,6 +455,7 @@ impl<C, E> Ledger<C, E> {
     pub fn recycled(&mut self, permit: PermitKey, connection: C, now: Time) {
         let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
+        let now = self.advance(now);
         self.come_back(index, connection, now);
     }
 
@@ -453,15 +464,18 @@ impl<C, E> Ledger<C, E> {
         let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.counters.closed_broken += 1;
-        let tenant = self.permits[index].tenant;
+        let (now, tenant) = (self.advance(now), self.permits[index].tenant);
         self.start_closing(index, now);
-        self.serve_line_and_others(tenant, now);
+        self.serve_line(tenant, now);
+        self.refuse_uncovered(tenant, now);
+        self.serve(now);
     }
 
     /// opening -> idle and on. `random` chooses the jitter of its lifetime.
     pub fn opened(&mut self, permit: PermitKey, connection: C, random: u64, now: Time) {
         let Some(index) = self.permits.find(permit) else { unreachable!("an open holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
+        let now = self.advance(now);
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.counters.connects += 1;
         self.tenants[tenant].counters.connects += 1;
@@ -503,25 +517,23 @@ impl<C, E> Ledger<C, E> {
         self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.unpin(permit);
-        self.link_closing(permit);
-        self.refresh(self.permits[permit].tenant);
+        let owner = &self.tenants[self.permits[permit].tenant];
+        if owner.counts.all() > owner.reserve {
+            self.set_claim(permit, Claim::Spare);
+        }
         before
     }
 
     /// closing -> free: the close ended, or panicked. The permit goes to whose turn it is.
     pub fn closed(&mut self, permit: PermitKey, now: Time) {
-        let Some(index) = self.permits.find(permit) else {
-            return;
-        };
-        let State::Closing { promise, late, .. } = self.permits[index].state else {
-            unreachable!("only a close ends so")
-        };
-        if promise.is_none() && !late {
-            self.unlink_closing(index);
-        }
+        let now = self.advance(now);
+        let Some(index) = self.permits.find(permit) else { return };
+        let State::Closing { claim, .. } = self.permits[index].state else { unreachable!("only a close ends so") };
+        self.set_claim(index, Claim::Uncounted);
         self.free_permit(index, now);
-        if let Some(promise) = promise {
-            self.end_promise(promise, now);
+        if let Claim::Promised(promise) = claim {
+            self.tenants[promise.tenant.index()].lateness = 0;
+            self.settle(promise.tenant.index(), now);
         }
         self.serve(now);
     }

@@ -59,18 +59,30 @@ pub(super) enum State<C> {
     Granted(C, WaiterKey),
     /// A task of ours is cleaning or validating it. Counts as in use.
     Recycling,
-    /// A task of ours is closing it. `promise` names who is to have the permit then; without one it stands in its
-    /// server's and the total's list of closings, unless `late`: then nobody counts on it any more.
-    Closing { promise: Option<Promise>, late: bool, overdue: bool },
+    /// A task of ours is closing it.
+    Closing { claim: Claim, overdue: bool },
     /// Set aside for a pool lease, or held by one.
     Pool,
 }
 
-/// Who waits for a permit whose connection is being closed.
+/// Who counts on the permit of a connection that is being closed.
+#[derive(Clone, Copy)]
+pub(super) enum Claim {
+    /// Nobody yet. It stands in its server's and the total's list of closings.
+    Spare,
+    /// One tenant. It stands in that tenant's list of promises.
+    Promised(Promise),
+    /// Nobody, and nobody may: it takes too long, belongs to a pool, or its own tenant's reserve needs it.
+    Uncounted,
+}
+
+/// A permit to come.
 #[derive(Clone, Copy)]
 pub(super) struct Promise {
     pub(super) tenant: TenantKey,
     pub(super) server: u32,
+    /// It will be used to open a connection, and not for a pool lease.
+    pub(super) opens: bool,
 }
 
 /// The states as they are counted.
@@ -95,7 +107,7 @@ impl<C> State<C> {
         }
     }
 
-    pub(super) const CLOSING: Self = Self::Closing { promise: None, late: false, overdue: false };
+    pub(super) const CLOSING: Self = Self::Closing { claim: Claim::Uncounted, overdue: false };
 }
 
 /// How many permits are in which place.
@@ -138,12 +150,16 @@ impl Counts {
 pub(super) struct Scope<L> {
     pub(super) cap: u32,
     pub(super) counts: Counts,
-    /// Permits that tenants with a reserve do not hold yet and nobody else may take.
+    /// All reserves together.
+    pub(super) reserved: u32,
+    /// What tenants with a reserve do not hold of it yet, and nobody else may take.
     pub(super) unfilled: u32,
     /// The idle connections that may be victims, the least recently used first.
     pub(super) idle: List<L>,
-    /// Connections being closed whose permit nobody was promised.
+    /// The connections being closed whose permit is spare.
     pub(super) closing: List<L>,
+    /// Waiters in the lines of its tenants.
+    pub(super) queued: u32,
     pub(super) pace: Pace,
 }
 
@@ -152,25 +168,35 @@ impl<L> Scope<L> {
         Self {
             cap,
             counts: Counts::default(),
+            reserved: 0,
             unfilled: 0,
             idle: List::new(),
             closing: List::new(),
+            queued: 0,
             pace: Pace::default(),
         }
     }
 
-    /// Whether a tenant that has `own` permits of its reserve to come may take a free permit under `cap`.
-    pub(super) fn has_room(&self, cap: u32, own: u32) -> bool {
-        cap > self.counts.all && cap - self.counts.all > self.unfilled - own
+    /// Whether a tenant that lacks `own` of its reserve may take a free permit. `effective` is what a full server takes
+    /// at present; reserves are kept out of the cap itself.
+    pub(super) fn has_room(&self, effective: u32, own: u32) -> bool {
+        let all = self.counts.all;
+        all < effective && self.cap.saturating_sub(all) > self.unfilled - own
     }
 
-    /// The connection that makes room soonest: one that is being closed anyway, else the least recently used.
-    /// None where one permit fewer would still be one too many (after a cap was lowered).
-    pub(super) fn victim(&self, cap: u32) -> Option<u32> {
-        if self.counts.all > cap {
-            return None;
+    pub(super) fn enqueued(&mut self, now: Time) {
+        if self.queued == 0 {
+            self.pace.start(now);
         }
-        self.closing.oldest().or(self.idle.oldest())
+        self.queued += 1;
+    }
+
+    /// The connection that makes room soonest: one that is being closed anyway, else the least recently used. None where
+    /// one permit fewer would still be one too many.
+    pub(super) fn victim(&self, effective: u32, own: u32) -> Option<u32> {
+        let all = self.counts.all;
+        let enough = all <= effective && (self.cap + 1).saturating_sub(all) > self.unfilled - own;
+        enough.then(|| self.closing.oldest().or(self.idle.oldest())).flatten()
     }
 }
 
@@ -214,6 +240,7 @@ impl<C, E> Ledger<C, E> {
             ledger.total.counts.add(place);
         });
         debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
+        self.touch(tenant, now);
         self.permits.insert(Permit {
             tenant,
             server,
@@ -248,7 +275,9 @@ impl<C, E> Ledger<C, E> {
             tenant.recycling -= 1;
         }
         entry.since = now;
-        std::mem::replace(&mut entry.state, state)
+        let (tenant, before) = (entry.tenant, std::mem::replace(&mut entry.state, state));
+        self.refresh(tenant);
+        before
     }
 
     /// opening (its connect failed), closing (its close ended) or pool -> free. Serves nobody: that is [`Ledger::serve`]'s.
@@ -265,11 +294,16 @@ impl<C, E> Ledger<C, E> {
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
         self.came_back(tenant, server);
         self.notify_watchers(tenant);
+        self.touch(tenant, now);
+    }
+
+    /// Brings everything up to date that depends on what a tenant holds and waits for.
+    pub(super) fn touch(&mut self, tenant: u32, now: Time) {
         self.refresh(tenant);
         self.settle(tenant, now);
     }
 
-    /// Counts one return for `retry_after`: a release, or a permit that became free.
+    /// Counts one return for `retry_after`: a connection that came back, or a permit that became free.
     #[inline]
     pub(super) fn came_back(&mut self, tenant: u32, server: u32) {
         self.tenants[tenant].pace.came_back();
@@ -277,16 +311,24 @@ impl<C, E> Ledger<C, E> {
         self.total.pace.came_back();
     }
 
-    /// Runs `change` and keeps the scopes' `unfilled` true to what the tenant's reserve lacks before and after.
+    /// Runs `change` and keeps the scopes' `reserved` and `unfilled` true to the tenant's before and after.
     pub(super) fn with_reserve(&mut self, tenant: u32, change: impl FnOnce(&mut Self)) {
-        let (server, before) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
+        let (server, reserve, unfilled) = self.reserve_of(tenant);
+        self.servers[server].scope.reserved -= reserve;
+        self.servers[server].scope.unfilled -= unfilled;
+        self.total.reserved -= reserve;
+        self.total.unfilled -= unfilled;
         change(self);
-        let (new_server, after) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
-        let from = &mut self.servers[server as usize].scope;
-        from.unfilled -= before;
-        let to = &mut self.servers[new_server as usize].scope;
-        to.unfilled += after;
-        self.total.unfilled = self.total.unfilled - before + after;
+        let (server, reserve, unfilled) = self.reserve_of(tenant);
+        self.servers[server].scope.reserved += reserve;
+        self.servers[server].scope.unfilled += unfilled;
+        self.total.reserved += reserve;
+        self.total.unfilled += unfilled;
+    }
+
+    fn reserve_of(&self, tenant: u32) -> (usize, u32, u32) {
+        let entry = &self.tenants[tenant];
+        (entry.server as usize, entry.reserve, entry.unfilled())
     }
 
     /// Puts an idle connection into its lists as the newest, pinned where its tenant's reserve wants a pin.
@@ -303,6 +345,7 @@ impl<C, E> Ledger<C, E> {
         if evictable {
             self.link_victim(permit, server);
         }
+        self.refresh(self.permits[permit].tenant);
     }
 
     #[inline]
@@ -321,6 +364,7 @@ impl<C, E> Ledger<C, E> {
         if !pinned {
             self.unlink_victim(permit, server);
         }
+        self.refresh(tenant);
     }
 
     #[inline]
@@ -351,15 +395,35 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    pub(super) fn link_closing(&mut self, permit: u32) {
-        let server = self.permits[permit].server;
-        self.servers[server as usize].scope.closing.push(&mut self.permits, permit);
-        self.total.closing.push(&mut self.permits, permit);
-    }
-
-    pub(super) fn unlink_closing(&mut self, permit: u32) {
-        let server = self.permits[permit].server;
-        self.servers[server as usize].scope.closing.remove(&mut self.permits, permit);
-        self.total.closing.remove(&mut self.permits, permit);
+    /// Changes who counts on the permit of a closing, and with it the list that it stands in.
+    pub(super) fn set_claim(&mut self, closing: u32, claim: Claim) {
+        let server = self.permits[closing].server as usize;
+        let State::Closing { claim: entry, .. } = &mut self.permits[closing].state else {
+            unreachable!("only a closing is claimed")
+        };
+        match std::mem::replace(entry, claim) {
+            Claim::Spare => {
+                self.servers[server].scope.closing.remove(&mut self.permits, closing);
+                self.total.closing.remove(&mut self.permits, closing);
+            }
+            Claim::Promised(promise) => {
+                self.tenants[promise.tenant.index()].promises.remove(&mut self.permits, closing);
+                self.servers[promise.server as usize].promised -= u32::from(promise.opens);
+                self.refresh(promise.tenant.index());
+            }
+            Claim::Uncounted => {}
+        }
+        match claim {
+            Claim::Spare => {
+                self.servers[server].scope.closing.push(&mut self.permits, closing);
+                self.total.closing.push(&mut self.permits, closing);
+            }
+            Claim::Promised(promise) => {
+                self.tenants[promise.tenant.index()].promises.push(&mut self.permits, closing);
+                self.servers[promise.server as usize].promised += u32::from(promise.opens);
+                self.refresh(promise.tenant.index());
+            }
+            Claim::Uncounted => {}
+        }
     }
 }

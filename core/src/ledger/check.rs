@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::Ledger;
-use super::budget::{Counts, Place, State};
+use super::budget::{Claim, Counts, Place, State};
 use super::queue::Answer;
 use super::tenants::Mode;
 
@@ -15,10 +15,12 @@ impl<C, E> Ledger<C, E> {
     /// 2. Permits never exceed a cap, except what a lowered cap found already taken.
     /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's and the total's; nothing else
     ///    does. Each list is ordered by when its entries became idle, oldest first.
-    /// 4. A closing whose permit can be counted on and was promised to nobody stands in the lists of closings; nothing else does.
-    /// 5. A waiter is in its tenant's line or has an answer, never both; lines are in order of arrival.
+    /// 4. A closing whose permit is spare stands in the lists of closings, a promised one in its tenant's list of promises;
+    ///    nothing else does. Nobody is promised more than its line can use.
+    /// 5. A waiter is in its tenant's line or among its answered, never both; lines are in order of arrival.
     /// 6. A grant belongs to a waiter that has it as its answer, and the other way round; it counts as in use.
-    /// 7. No servable waiter waits: no turn can be given after a command. A tenant whose waiters want a connection has none idle.
+    /// 7. No servable waiter waits: after a command no ready tenant has a permit to be had, free or evictable, the first of
+    ///    a lane or not. No waiter for a connection waits beside an idle one of its own tenant, unless one is being recycled for it.
     /// 8. A tenant stands among its server's ready exactly while another permit would help it, at the place that it has now.
     /// 9. What tenants with a reserve lack is kept free, and pins are as many as the reserve wants and the open connections allow.
     /// 10. Promises, recyclings and answers are counted where they are read.
@@ -80,8 +82,7 @@ impl<C, E> Ledger<C, E> {
         };
         let is_idle = |index: u32| matches!(self.permits[index].state, State::Idle(_));
         let is_victim = |index: u32| is_idle(index) && !self.permits[index].pinned;
-        let is_spare =
-            |index: u32| matches!(self.permits[index].state, State::Closing { promise: None, late: false, .. });
+        let is_spare = |index: u32| matches!(self.permits[index].state, State::Closing { claim: Claim::Spare, .. });
         let same = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             assert!(
                 listed.windows(2).all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
@@ -91,16 +92,17 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(listed, expected, "{what}");
         };
         same(self.total.idle.iter(&self.permits).collect(), idle_of(&is_victim), "3: the total's idle");
-        same(self.total.closing.iter(&self.permits).collect(), idle_of(&is_spare), "4: the total's closings");
+        let same_set = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
+            listed.sort_unstable();
+            assert_eq!(listed, expected, "{what}");
+        };
+        same_set(self.total.closing.iter(&self.permits).collect(), idle_of(&is_spare), "4: the total's closings");
         for (at, server) in (0..).zip(&self.servers) {
             let here = |index: u32| self.permits[index].server == at;
             let scope = &server.scope;
             same(scope.idle.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_victim(i)), "3: a server's idle");
-            same(
-                scope.closing.iter(&self.permits).collect(),
-                idle_of(&|i| here(i) && is_spare(i)),
-                "4: a server's closings",
-            );
+            let spare = idle_of(&|i| here(i) && is_spare(i));
+            same_set(scope.closing.iter(&self.permits).collect(), spare, "4: a server's closings");
         }
         for (at, tenant) in self.tenants.iter() {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
@@ -117,7 +119,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn check_waiters(&self) {
-        let mut queued = 0;
+        let (mut queued, mut listed) = (0, 0);
         for (at, tenant) in self.tenants.iter() {
             let line: Vec<u32> = tenant.line.iter(&self.waiters).collect();
             queued += tenant.line.len();
@@ -127,12 +129,18 @@ impl<C, E> Ledger<C, E> {
             }
             let ordered = line.windows(2).all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
             assert!(ordered, "5: a line is in order of arrival");
-            let all = self.waiters.iter().filter(|(_, waiter)| waiter.tenant.index() == at).count();
-            assert_eq!(tenant.waiters as usize, all, "10: the waiters of {:?}", tenant.name);
-            let needy = self.plain_waiter(at).is_some() && self.wants(at) > 0;
+            for waiter in tenant.answered.iter(&self.waiters) {
+                assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter among another's answered");
+                assert!(self.waiters[waiter].answer.is_some(), "5: a waiter among the answered has an answer");
+                listed += 1;
+            }
+            let needy = self.plain_waiter(at).is_some() && tenant.line.len() > tenant.recycling;
             assert!(!needy || tenant.idle.is_empty(), "7: {:?} waits beside its own idle one", tenant.name);
         }
-        assert_eq!(self.queued, queued, "10: waiters in line");
+        assert_eq!(self.total.queued, queued, "10: waiters in line");
+        let on_servers: u32 = self.servers.iter().map(|server| server.scope.queued).sum();
+        assert_eq!(on_servers, queued, "10: waiters in line, by server");
+        assert_eq!(self.waiters.len(), listed + queued as usize, "5: every waiter stands in one list");
         let unanswered = self.waiters.iter().filter(|(_, waiter)| waiter.answer.is_none()).count();
         assert_eq!(queued as usize, unanswered, "5: a waiter without an answer is in line");
         for (index, permit) in self.permits.iter() {
@@ -166,6 +174,9 @@ impl<C, E> Ledger<C, E> {
             let now = self.lane(index).map(|lane| (lane, self.turn_of(index)));
             assert_eq!(tenant.ready, now, "8: {:?} among the ready", tenant.name);
             if let Some((lane, turn)) = now {
+                let gathers = self.gathering.is_none_or(|waiter| self.waiters[waiter].tenant.index() == index);
+                let servable = (gathers || !lane.is_pool()) && self.source(index, lane).is_some();
+                assert!(!servable, "7: {:?} could be served in {lane:?}", tenant.name);
                 ready += 1;
                 let here = self.servers[tenant.server as usize].ready.lanes[lane as usize].contains(&turn);
                 assert!(here, "8: {:?} in its lane", tenant.name);
@@ -207,10 +218,13 @@ impl<C, E> Ledger<C, E> {
         let mut overdue = 0;
         for (index, tenant) in self.tenants.iter() {
             let key = self.tenants.key(index);
-            let promised = self.permits.iter().filter(|(_, permit)| {
-                matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.tenant == key)
-            });
-            assert_eq!(tenant.promised as usize, promised.count(), "10: promises to {:?}", tenant.name);
+            let promised = self.permits.iter().filter(
+                |(_, permit)| matches!(permit.state, State::Closing { claim: Claim::Promised(to), .. } if to.tenant == key),
+            );
+            assert_eq!(tenant.promises.len() as usize, promised.count(), "4: promises to {:?}", tenant.name);
+            let listed = tenant.promises.iter(&self.permits).count();
+            assert_eq!(tenant.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
+            assert!(tenant.line.len() > 0 || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
             let recycling = self
                 .permits
                 .iter()
@@ -219,9 +233,9 @@ impl<C, E> Ledger<C, E> {
         }
         for (index, server) in (0..).zip(&self.servers) {
             let promised = self.permits.iter().filter(|(_, permit)| {
-                matches!(permit.state, State::Closing { promise: Some(promise), .. } if promise.server == index)
+                matches!(permit.state, State::Closing { claim: Claim::Promised(to), .. } if to.opens && to.server == index)
             });
-            assert_eq!(server.promised as usize, promised.count(), "10: promises on {:?}", server.id);
+            assert_eq!(server.promised as usize, promised.count(), "10: opens promised on {:?}", server.id);
         }
         for (_, permit) in self.permits.iter() {
             overdue += u32::from(matches!(permit.state, State::Closing { overdue: true, .. }));
@@ -235,17 +249,20 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(self.find(tenant.name.as_str()), Some(index), "13: {:?} under its name", tenant.name);
             assert_eq!(tenant.is_quiet(), tenant.is_listed_quiet(), "13: {:?} among the quiet", tenant.name);
         }
-        assert_eq!(self.quiet.len() as usize, self.quiet.iter(&self.tenants).count(), "13: the list of the quiet");
+        let listed = self.quiet.iter(&self.tenants).count() + self.strangers.iter(&self.tenants).count();
+        assert_eq!((self.quiet.len() + self.strangers.len()) as usize, listed, "13: the lists of the quiet");
     }
 
     fn check_closed(&self) {
         if !self.closed {
             return;
         }
-        assert_eq!(self.queued, 0, "12: closed, and somebody waits");
+        assert_eq!(self.total.queued, 0, "12: closed, and somebody waits");
         assert_eq!(self.total.counts.of(Place::Idle), 0, "12: closed, and a connection is idle");
         let granted = self.permits.iter().any(|(_, permit)| matches!(permit.state, State::Granted(..)));
         assert!(!granted, "12: closed, and a grant is open");
+        let pools = self.waiters.iter().any(|(_, waiter)| matches!(waiter.answer, Some(Answer::Pool)));
+        assert!(!pools, "12: closed, and permits are granted");
         let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
         assert!(drained, "12: a tenant that is not active has an empty line");
     }

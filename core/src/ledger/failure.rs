@@ -46,17 +46,26 @@ pub(super) struct Circuit<E> {
 }
 
 impl<E> Circuit<E> {
-    /// Whether callers are refused for it. What is remembered of a tenant that does not exist keeps nobody known.
+    /// Whether its tenant is to be remembered for it. What does not exist is not.
     pub(super) fn is_open(&self, now: Time) -> bool {
-        self.failures > 0 && now < self.retry_at && self.kind != FailureKind::NoSuchTenant
+        self.failures > 0 && now < self.retry_at && !self.is_strangers()
+    }
+
+    /// Whether the tenant's database does not exist, as far as is known.
+    pub(super) fn is_strangers(&self) -> bool {
+        self.failures > 0 && matches!(self.kind, FailureKind::NoSuchTenant | FailureKind::InvalidName)
     }
 }
 
-/// A server below its usual limit.
+/// A server that said it is full: it takes what is open, and one more at a time, until it has not said so for
+/// [`BACKOFF_MAX`].
 pub(super) struct ServerFull {
-    /// How many connections it took when it last said "full".
+    /// How many connections it has proved to take since.
     limit: u32,
+    /// Probes refused in a row.
     failures: u32,
+    refused_at: Time,
+    retry_at: Time,
     /// One more than `limit` may be tried.
     probing: bool,
 }
@@ -83,10 +92,6 @@ impl<C, E> Ledger<C, E> {
         entry.scope.cap.min(full)
     }
 
-    pub(super) fn is_server_full(&self, server: u32) -> bool {
-        self.servers[server as usize].full.is_some()
-    }
-
     /// How many opens of one tenant may be under way at once.
     pub(super) fn opening_slots(&self, tenant: u32) -> u32 {
         let entry = &self.tenants[tenant];
@@ -97,19 +102,22 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
+    /// Whether the tenant was told that its server is full, and has not got through since. It makes room itself.
+    pub(super) fn was_told_full(&self, tenant: u32) -> bool {
+        self.tenants[tenant].circuit.as_ref().is_some_and(|circuit| circuit.full > 0)
+    }
+
     /// The refusal of a cold acquire whose tenant's circuit is open, or half open with its probe under way. After the
     /// backoff the first caller's own connect is the probe.
     pub(super) fn refuse_by_circuit(&mut self, tenant: u32, now: Time) -> Option<Refusal<E>> {
-        let probing = {
-            let entry = &self.tenants[tenant];
-            entry.counts.of(Place::Opening) + entry.promised + entry.line.len() > 0
-        };
-        let circuit = self.tenants[tenant].circuit.as_mut()?;
-        if now >= circuit.retry_at {
-            circuit.resting = false;
-            self.refresh(tenant);
+        self.end_rest(tenant, now);
+        let entry = &self.tenants[tenant];
+        // Connections that are being validated may yet serve that many.
+        if entry.line.len() < entry.recycling {
+            return None;
         }
-        let circuit = self.tenants[tenant].circuit.as_ref()?;
+        let probing = self.opening_soon(tenant) > 0 || !entry.line.is_empty();
+        let circuit = entry.circuit.as_ref()?;
         if circuit.failures == 0 || !(circuit.resting || probing) {
             return None;
         }
@@ -117,28 +125,50 @@ impl<C, E> Ledger<C, E> {
         Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
     }
 
+    /// The backoff is over, if it is.
+    fn end_rest(&mut self, tenant: u32, now: Time) {
+        if let Some(circuit) = &mut self.tenants[tenant].circuit
+            && circuit.resting
+            && now >= circuit.retry_at
+        {
+            circuit.resting = false;
+            self.refresh(tenant);
+        }
+    }
+
+    /// A connection that was to serve the tenant's line is lost. Those for whom nothing else is coming are told, where
+    /// nothing may be opened for them.
+    pub(super) fn refuse_uncovered(&mut self, tenant: u32, now: Time) {
+        let entry = &self.tenants[tenant];
+        let Some(circuit) = entry.circuit.as_ref().filter(|circuit| circuit.failures > 0 && circuit.resting) else {
+            return;
+        };
+        let (kind, retry_after) = (circuit.kind, circuit.retry_at.saturating_sub(now));
+        while self.tenants[tenant].line.len() > self.coming(tenant)
+            && let Some(last) = self.tenants[tenant].line.newest()
+        {
+            let source = self.tenants[tenant].circuit.as_ref().and_then(|circuit| circuit.source.clone());
+            self.give_up_gathering(last, now);
+            self.answer(last, Answer::Refused(Refusal::Unavailable { kind, retry_after, source }), now);
+        }
+    }
+
     /// opening -> free. The waiter it failed for is told why, the tenant's others that it is unavailable; a full server
     /// is nobody's failure, and everybody keeps their place.
     pub fn open_failed(&mut self, permit: PermitKey, failure: Failure<E>, random: u64, now: Time) {
-        let Some(index) = self.permits.find(permit) else {
-            return;
-        };
+        let now = self.advance(now);
+        let Some(index) = self.permits.find(permit) else { return };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.free_permit(index, now);
         self.tenants[tenant].counters.connect_failures += 1;
         self.counters.connect_failures += 1;
-        let (kind, source) = match failure {
-            Failure::Error { kind, source } => (kind, Some(source)),
-            Failure::TimedOut => (FailureKind::Unreachable, None),
-            Failure::Panicked => (FailureKind::Other, None),
-        };
-        if kind == FailureKind::ServerFull {
-            self.actions.extend(source.map(Action::DropError));
-            self.full_seen(tenant, server, random, now);
-        } else {
-            let timed_out = source.is_none() && kind == FailureKind::Unreachable;
-            self.open_circuit(tenant, kind, source, timed_out, random, now);
+        match failure {
+            Failure::Error { kind: FailureKind::ServerFull, source } => {
+                self.actions.push(Action::DropError(source));
+                self.told_full(tenant, server, random, now);
+            }
+            failure => self.connect_failed(tenant, failure, random, now),
         }
         self.serve_line_and_others(tenant, now);
     }
@@ -156,30 +186,34 @@ impl<C, E> Ledger<C, E> {
         })
     }
 
-    fn open_circuit(
-        &mut self,
-        tenant: u32,
-        kind: FailureKind,
-        source: Option<Arc<E>>,
-        timed_out: bool,
-        random: u64,
-        now: Time,
-    ) {
+    fn connect_failed(&mut self, tenant: u32, failure: Failure<E>, random: u64, now: Time) {
+        let (kind, source) = match &failure {
+            Failure::Error { kind, source } => (*kind, Some(source.clone())),
+            Failure::TimedOut => (FailureKind::Unreachable, None),
+            Failure::Panicked => (FailureKind::Other, None),
+        };
         let circuit = self.circuit(tenant);
-        circuit.failures = circuit.failures.saturating_add(1);
         circuit.kind = kind;
-        circuit.resting = true;
-        circuit.retry_at = now + backoff(circuit.failures, random);
-        let (due, retry_after) = (circuit.retry_at, circuit.retry_at - now);
         let before = std::mem::replace(&mut circuit.source, source.clone());
+        if !circuit.resting {
+            // Connects that were under way together and fail together are one failure.
+            circuit.resting = true;
+            circuit.failures = circuit.failures.saturating_add(1);
+            circuit.retry_at = circuit.retry_at.max(now + backoff(circuit.failures, random));
+        }
+        // It may rest as the server was full; now it has failed as well.
+        circuit.failures = circuit.failures.max(1);
+        let retry_at = circuit.retry_at;
+        self.due.insert((retry_at, Due::Tenant(tenant)));
         self.actions.extend(before.map(Action::DropError));
-        self.due.insert((due, Due::Tenant(tenant)));
-        let unavailable = || Refusal::Unavailable { kind, retry_after, source: source.clone() };
+        self.refresh(tenant);
+        let unavailable =
+            || Refusal::Unavailable { kind, retry_after: retry_at.saturating_sub(now), source: source.clone() };
         if let Some(first) = self.tenants[tenant].line.oldest() {
-            let refusal = match &source {
-                Some(source) => Refusal::Connect { kind, source: source.clone() },
-                None if timed_out => self.timed_out_connecting(first, now),
-                None => unavailable(),
+            let refusal = match failure {
+                Failure::Error { kind, source } => Refusal::Connect { kind, source },
+                Failure::TimedOut => self.timed_out_connecting(first, now),
+                Failure::Panicked => unavailable(),
             };
             self.give_up_gathering(first, now);
             self.answer(first, Answer::Refused(refusal), now);
@@ -191,68 +225,84 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
         self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));
+        self.refresh(tenant);
     }
 
-    fn full_seen(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
+    fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
         self.counters.server_full += 1;
         let key = self.tenants.key(tenant);
         let circuit = self.circuit(tenant);
-        circuit.full = circuit.full.saturating_add(1);
-        circuit.resting = true;
-        let wait = backoff(circuit.full, random);
-        circuit.retry_at = circuit.retry_at.max(now + wait);
-        let due = circuit.retry_at;
-        self.due.insert((due, Due::Tenant(tenant)));
-        let entry = &mut self.servers[server as usize];
-        let by_another = entry
-            .full_seen
-            .replace((key, now))
-            .is_some_and(|(other, at)| other != key && now.saturating_sub(at) <= FULL_WINDOW);
-        if by_another || entry.full.is_some() {
-            let counts = &entry.scope.counts;
-            let limit = (counts.all() - counts.of(Place::Opening)).max(1);
-            let failures = entry.full.as_ref().map_or(1, |full| full.failures.saturating_add(1));
-            entry.full = Some(ServerFull { limit, failures, probing: false });
-            // The low bits chose the tenant's wait.
-            self.due.insert((now + backoff(failures, random.rotate_right(32)), Due::Server(server)));
+        if !circuit.resting {
+            circuit.resting = true;
+            circuit.full = circuit.full.saturating_add(1);
+            circuit.retry_at = circuit.retry_at.max(now + backoff(circuit.full, random));
         }
+        circuit.full = circuit.full.max(1);
+        let retry_at = circuit.retry_at;
+        self.due.insert((retry_at, Due::Tenant(tenant)));
         self.refresh(tenant);
+        let entry = &mut self.servers[server as usize];
+        let before = entry.full_seen.replace((key, now));
+        let by_another = before.is_some_and(|(other, at)| other != key && now.saturating_sub(at) <= FULL_WINDOW);
+        if by_another || entry.full.is_some() {
+            // The low bits chose the tenant's wait.
+            self.lower_limit(server, random.rotate_right(32), now);
+        }
+    }
+
+    /// The server takes what is open, and a probe after a while.
+    fn lower_limit(&mut self, server: u32, random: u64, now: Time) {
+        let entry = &mut self.servers[server as usize];
+        let counts = &entry.scope.counts;
+        let limit = (counts.all() - counts.of(Place::Opening)).max(1);
+        let full = entry.full.get_or_insert(ServerFull {
+            limit,
+            failures: 0,
+            refused_at: now,
+            retry_at: Time::ZERO,
+            probing: true,
+        });
+        (full.limit, full.refused_at) = (full.limit.min(limit), now);
+        if std::mem::take(&mut full.probing) {
+            // Refusals of connects that were under way together are one.
+            full.failures = full.failures.saturating_add(1);
+            full.retry_at = now + backoff(full.failures, random);
+            self.due.insert((full.retry_at, Due::Server(server)));
+        }
+        self.due.insert((now + BACKOFF_MAX, Due::Server(server)));
     }
 
     /// A connect succeeded on a server that is below its limit: the next may be tried at once, one at a time.
     pub(super) fn server_took_one(&mut self, server: u32) {
         let entry = &mut self.servers[server as usize];
-        let counts = &entry.scope.counts;
-        let open = counts.all() - counts.of(Place::Opening);
-        let cap = entry.scope.cap;
+        let open = entry.scope.counts.all() - entry.scope.counts.of(Place::Opening);
         if let Some(full) = &mut entry.full {
+            full.failures = 0;
             full.limit = full.limit.max(open);
-            if full.limit >= cap {
+            if full.limit >= entry.scope.cap {
                 entry.full = None;
             }
         }
     }
 
-    /// Lets go of what waited for its time.
-    pub(super) fn pop_due(&mut self, now: Time) {
-        while let Some(&(at, due)) = self.due.first() {
+    /// Lets go of what waited for its time, at most `most` of it.
+    pub(super) fn pop_due(&mut self, now: Time, most: u32) {
+        for _ in 0..most {
+            let Some(&(at, due)) = self.due.first() else { return };
             if at > now {
                 return;
             }
             self.due.pop_first();
             match due {
-                Due::Tenant(tenant) if self.tenants.live(tenant) => {
-                    if let Some(circuit) = &mut self.tenants[tenant].circuit
-                        && now >= circuit.retry_at
-                    {
-                        circuit.resting = false;
-                    }
-                    self.refresh(tenant);
-                }
+                Due::Tenant(tenant) if self.tenants.live(tenant) => self.end_rest(tenant, now),
                 Due::Tenant(_) => {}
                 Due::Server(server) => {
-                    if let Some(full) = &mut self.servers[server as usize].full {
-                        full.probing = true;
+                    let entry = &mut self.servers[server as usize];
+                    if let Some(full) = &mut entry.full {
+                        full.probing |= now >= full.retry_at;
+                        if now.saturating_sub(full.refused_at) >= BACKOFF_MAX {
+                            entry.full = None;
+                        }
                     }
                 }
             }

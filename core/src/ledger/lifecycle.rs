@@ -12,6 +12,7 @@ impl<C, E> Ledger<C, E> {
     /// Active -> draining: nothing is handed out or opened any more; everybody in line is answered at once; what is idle
     /// closes. What is out closes when it comes back. Again and again is once.
     pub fn drain(&mut self, name: &str, now: Time) -> bool {
+        let now = self.advance(now);
         let Some(tenant) = self.find(name) else {
             return false;
         };
@@ -20,11 +21,13 @@ impl<C, E> Ledger<C, E> {
             self.clear_out(tenant, || Refusal::Draining, now);
         }
         self.settle(tenant, now);
+        self.serve(now);
         true
     }
 
     /// Draining -> active, on the server that the factory now names. True where the tenant was draining.
     pub fn resume(&mut self, name: &str, server: &ServerId, now: Time) -> bool {
+        let now = self.advance(now);
         let Some(tenant) = self.find(name) else {
             return false;
         };
@@ -32,7 +35,11 @@ impl<C, E> Ledger<C, E> {
             return false;
         }
         let server = self.admit_server(server);
-        self.with_reserve(tenant, |ledger| ledger.tenants[tenant].server = server);
+        if self.tenants[tenant].server != server {
+            // What the old server said is no news of the new one.
+            self.close_circuit(tenant);
+            self.with_reserve(tenant, |ledger| ledger.tenants[tenant].server = server);
+        }
         self.tenants[tenant].mode = Mode::Active;
         self.settle(tenant, now);
         true
@@ -40,6 +47,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Closes a tenant's idle connections; says how many.
     pub fn evict(&mut self, name: &str, now: Time) -> u32 {
+        let now = self.advance(now);
         let Some(tenant) = self.find(name) else {
             return 0;
         };
@@ -53,50 +61,45 @@ impl<C, E> Ledger<C, E> {
         closed
     }
 
-    /// Answers a tenant's line and its uncollected grants, and closes what is idle.
-    pub(super) fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
+    /// Answers a tenant's line, takes back what was answered and not collected yet, and closes what is idle.
+    fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
         self.answer_line(tenant, &refusal, now);
-        for permit in self.permits.indices() {
-            if self.permits[permit].tenant == tenant && matches!(self.permits[permit].state, State::Granted(..)) {
-                self.revoke(permit, refusal(), now);
-            }
+        let answered: Vec<u32> = self.tenants[tenant].answered.iter(&self.waiters).collect();
+        for waiter in answered {
+            self.revoke(waiter, &refusal, now);
         }
         while let Some(permit) = self.tenants[tenant].idle.oldest() {
             self.close_idle(permit, now);
         }
-        self.serve(now);
     }
 
-    /// granted -> closing: the grant is taken back and its waiter refused.
-    fn revoke(&mut self, permit: u32, refusal: Refusal<E>, now: Time) {
-        let State::Granted(connection, waiter) = self.enter(permit, State::InUse, now) else {
+    /// A waiter that was served and has not looked yet is refused; what it was given closes, or is free.
+    fn revoke(&mut self, waiter: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
+        if matches!(self.waiters[waiter].answer, Some(Answer::Refused(_))) {
             return;
-        };
-        if let Some(waiter) = self.waiters.find(waiter) {
-            // It was woken when it was granted, and has not looked yet.
-            self.waiters[waiter].answer = Some(Answer::Refused(refusal));
         }
-        self.begin_close(permit, connection, now);
+        match self.waiters[waiter].answer.replace(Answer::Refused(refusal())) {
+            Some(Answer::Connection(key)) => {
+                let Some(permit) = self.permits.find(key) else {
+                    unreachable!("a granted permit is held for its waiter")
+                };
+                if let State::Granted(connection, _) = self.enter(permit, State::InUse, now) {
+                    self.begin_close(permit, connection, now);
+                }
+            }
+            _ => self.give_up_gathering(waiter, now),
+        }
     }
 
     /// Ends it all: nothing opens any more, every waiter is told, what is idle closes, what is out closes when it comes
     /// back. Again and again is once.
     pub fn close(&mut self, now: Time) {
+        let now = self.advance(now);
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
         for tenant in self.tenants.indices() {
-            let entry = &self.tenants[tenant];
-            if entry.waiters > 0 || entry.counts.all() > 0 {
-                self.answer_line(tenant, || Refusal::Closed, now);
-            }
-        }
-        for permit in self.permits.indices() {
-            match self.permits[permit].state {
-                State::Idle(_) => self.close_idle(permit, now),
-                State::Granted(..) => self.revoke(permit, Refusal::Closed, now),
-                _ => {}
-            }
+            self.clear_out(tenant, || Refusal::Closed, now);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Who waits, and whose turn it is: one line per tenant, first come first served; between tenants the order of rule 6.
 //!
-//! A tenant stands in its server's [`Ready`] while one more permit would help it and nothing of its own is in the way
-//! ([`Ledger::refresh`]). What is in the way of all tenants of a server, or of everybody, is asked when a turn is given
-//! ([`Ledger::next_turn`], in `serve.rs`).
+//! A tenant stands in its server's [`Ready`] while one more permit would help it and nothing of its own is in the way.
+//! [`Ledger::refresh`] keeps that true; every primitive that changes what it reads calls it. What is in the way of all
+//! tenants of a server, or of everybody, is asked when a turn is given ([`Ledger::next_turn`], in `serve.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::budget::{Place, State};
+use super::budget::{Claim, Place, State};
 use super::lru::{Link, linked};
 use super::refusal::Refusal;
 use super::tenants::Mode;
@@ -25,7 +25,7 @@ pub struct Ask {
     pub caller: u64,
 }
 
-/// An acquire that could not be served at once. It is in its tenant's line, or has its answer; never both.
+/// An acquire that could not be served at once. It is in its tenant's line, or among its answered; never both.
 pub(super) struct Waiter<E> {
     pub(super) tenant: TenantKey,
     pub(super) ask: Ask,
@@ -71,23 +71,74 @@ pub(super) struct Turn {
     pub(super) tenant: u32,
 }
 
-/// Why a ready tenant may be served where others of its server may not.
+/// What a ready tenant's permit is for and where it may come from. In one lane of one server the same things are in
+/// everybody's way, so that its first tenant speaks for all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// Within its reserve: what is kept free is kept for it.
-    Reserved = 0,
-    Common = 1,
-    /// Its first waiter wants permits for a pool lease, which need no opening slot.
-    Pool = 2,
+    /// To open a connection, within the tenant's reserve: what is kept free is kept for it.
+    Reserved,
+    /// To open a connection.
+    Common,
+    /// For a pool lease, in exchange for an idle connection of its own, as its own cap is short.
+    PoolExchange,
+    /// For a pool lease, within the reserve. Pool leases need no opening slot.
+    PoolReserved,
+    /// For a pool lease.
+    Pool,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Reserved, Self::Common, Self::PoolExchange, Self::PoolReserved, Self::Pool];
+
+    pub(super) fn is_pool(self) -> bool {
+        matches!(self, Self::PoolExchange | Self::PoolReserved | Self::Pool)
+    }
 }
 
 #[derive(Default)]
 pub(super) struct Ready {
-    pub(super) lanes: [BTreeSet<Turn>; 3],
+    pub(super) lanes: [BTreeSet<Turn>; 5],
+}
+
+/// What is on its way to a tenant, in the three senses that matter.
+impl<C, E> Ledger<C, E> {
+    /// Waiters for a connection for whom one is being opened, recycled, or has a permit promised.
+    pub(super) fn coming(&self, tenant: u32) -> u32 {
+        let entry = &self.tenants[tenant];
+        entry.counts.of(Place::Opening) + entry.recycling + entry.promises.len()
+    }
+
+    /// The permits that the tenant will hold when its promises are kept. One of its own closings adds none.
+    pub(super) fn expected(&self, tenant: u32) -> u32 {
+        let entry = &self.tenants[tenant];
+        let foreign = entry.promises.iter(&self.permits).filter(|&closing| self.permits[closing].tenant != tenant);
+        entry.counts.all() + u32::try_from(foreign.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The opens of the tenant that are under way or have a permit promised.
+    pub(super) fn opening_soon(&self, tenant: u32) -> u32 {
+        let entry = &self.tenants[tenant];
+        entry.counts.of(Place::Opening) + entry.promises.len()
+    }
+
+    /// How many promises the tenant's line can use.
+    fn promises_wanted(&self, tenant: u32) -> u32 {
+        let entry = &self.tenants[tenant];
+        match self.pool_at_head(tenant).map(|waiter| &self.waiters[waiter]) {
+            Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
+            None => entry.line.len().saturating_sub(entry.counts.of(Place::Opening) + entry.recycling),
+        }
+    }
+
+    /// How many more permits the tenant's waiters can use, beyond those on their way to it.
+    pub(super) fn wants(&self, tenant: u32) -> u32 {
+        self.promises_wanted(tenant).saturating_sub(self.tenants[tenant].promises.len())
+    }
 }
 
 impl<C, E> Ledger<C, E> {
-    pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Time) -> WaiterKey {
+    pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Time) -> u32 {
         let waiter = self.waiters.insert(Waiter {
             tenant: self.tenants.key(tenant),
             ask,
@@ -99,23 +150,23 @@ impl<C, E> Ledger<C, E> {
         });
         let stamp = self.next_stamp();
         let entry = &mut self.tenants[tenant];
-        entry.waiters += 1;
         if entry.line.is_empty() {
             entry.stamp = stamp;
             entry.pace.start(now);
         }
         entry.line.push(&mut self.waiters, waiter);
         entry.counters.waits += 1;
-        self.queued += 1;
         self.counters.waits += 1;
-        self.refresh(tenant);
-        self.settle(tenant, now);
-        self.waiters.key(waiter)
+        self.servers[entry.server as usize].scope.enqueued(now);
+        self.total.enqueued(now);
+        self.touch(tenant, now);
+        waiter
     }
 
-    /// Takes a waiter out of its line with an answer, and wakes it.
+    /// in line -> answered, and woken.
     pub(super) fn answer(&mut self, waiter: u32, answer: Answer<E>, now: Time) {
         let tenant = self.leave_line(waiter, now);
+        self.tenants[tenant].answered.push(&mut self.waiters, waiter);
         let entry = &mut self.waiters[waiter];
         entry.answer = Some(answer);
         if let Some(waker) = entry.waker.take() {
@@ -124,26 +175,37 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
     }
 
-    pub(super) fn leave_line(&mut self, waiter: u32, now: Time) -> u32 {
+    fn leave_line(&mut self, waiter: u32, now: Time) -> u32 {
         let tenant = self.waiters[waiter].tenant.index();
         let entry = &mut self.tenants[tenant];
         entry.line.remove(&mut self.waiters, waiter);
-        self.queued -= 1;
+        self.servers[entry.server as usize].scope.queued -= 1;
+        self.total.queued -= 1;
         let waited = now.saturating_sub(self.waiters[waiter].since);
         entry.counters.waited += waited;
         self.counters.waited += waited;
         if entry.line.is_empty() {
             entry.passed_since = None;
+            entry.lateness = 0;
         }
         tenant
     }
 
-    /// Answers everybody in a tenant's line, and takes uncollected grants back. Returns nothing to serve.
+    /// Answers everybody in a tenant's line.
     pub(super) fn answer_line(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
         while let Some(waiter) = self.tenants[tenant].line.oldest() {
             self.give_up_gathering(waiter, now);
             self.answer(waiter, Answer::Refused(refusal()), now);
         }
+    }
+
+    /// The last one in line is sent away before its first poll: there was no place for it.
+    pub(super) fn turn_away(&mut self, waiter: u32, now: Time) {
+        self.give_up_gathering(waiter, now);
+        let tenant = self.leave_line(waiter, now);
+        let entry = self.waiters.remove(waiter);
+        debug_assert!(entry.waker.is_none(), "nobody has polled it");
+        self.touch(tenant, now);
     }
 
     pub(super) fn next_stamp(&mut self) -> u64 {
@@ -162,22 +224,9 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn turn_of(&self, tenant: u32) -> Turn {
         let entry = &self.tenants[tenant];
-        let used = entry.counts.all() - entry.counts.of(Place::Idle) - entry.counts.of(Place::Closing) + entry.promised;
+        let unused = entry.counts.of(Place::Idle) + entry.counts.of(Place::Closing);
+        let used = entry.counts.all() - unused + entry.promises.len();
         Turn { load: (u64::from(used) << 20) / u64::from(entry.weight), stamp: entry.stamp, tenant }
-    }
-
-    /// How many more permits the tenant's waiters can use, beyond those on their way to it.
-    pub(super) fn wants(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
-        let Some(first) = entry.line.oldest() else {
-            return 0;
-        };
-        let first = &self.waiters[first];
-        if first.ask.pool > 0 {
-            return (first.ask.pool - first.gathered.len() as u32).saturating_sub(entry.promised);
-        }
-        let coming = entry.counts.of(Place::Opening) + entry.promised + entry.recycling;
-        entry.line.len().saturating_sub(coming)
     }
 
     /// The lane in which the tenant may be served, as far as it is for itself to say.
@@ -186,18 +235,21 @@ impl<C, E> Ledger<C, E> {
         if entry.line.is_empty() || entry.mode != Mode::Active || self.wants(tenant) == 0 {
             return None;
         }
-        let room = entry.counts.all() + entry.promised < entry.cap;
-        // A connection of its own that has just become idle is for its own line first (`offer`).
-        let served_by_itself = !entry.idle.is_empty();
+        let room = self.expected(tenant) < entry.cap;
+        let reserved = entry.unfilled() > 0;
         if self.pool_at_head(tenant).is_some() {
-            let possible = room || (entry.counts.all() <= entry.cap && !entry.idle.is_empty());
-            return possible.then_some(Lane::Pool);
+            let exchange = entry.counts.all() <= entry.cap && !entry.idle.is_empty();
+            return match (room, reserved) {
+                (false, _) => exchange.then_some(Lane::PoolExchange),
+                (true, true) => Some(Lane::PoolReserved),
+                (true, false) => Some(Lane::Pool),
+            };
         }
-        let opening = entry.counts.of(Place::Opening) + entry.promised;
-        if !room || served_by_itself || opening >= self.opening_slots(tenant) {
+        // An idle connection of its own is for its own line first (`serve_line`).
+        if !room || !entry.idle.is_empty() || self.opening_soon(tenant) >= self.opening_slots(tenant) {
             return None;
         }
-        Some(if entry.counts.all() + entry.promised < entry.reserve { Lane::Reserved } else { Lane::Common })
+        Some(if reserved { Lane::Reserved } else { Lane::Common })
     }
 
     /// The waiter for a pool lease that is first in a tenant's line, if it is one.
@@ -205,18 +257,24 @@ impl<C, E> Ledger<C, E> {
         self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool > 0)
     }
 
-    /// Brings the tenant's place among the ready up to date. Called after every change to its line, its permits or what
-    /// it may do; cheap where nobody of it waits.
+    /// Brings the tenant's place among the ready up to date, and gives promises back that its line cannot use any more.
+    /// Cheap where nobody of it waits.
     #[inline]
     pub(super) fn refresh(&mut self, tenant: u32) {
         let entry = &self.tenants[tenant];
-        if entry.line.is_empty() && entry.ready.is_none() {
+        if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
             return;
         }
         self.refresh_waiting(tenant);
     }
 
     fn refresh_waiting(&mut self, tenant: u32) {
+        if self.tenants[tenant].promises.len() > self.promises_wanted(tenant)
+            && let Some(newest) = self.tenants[tenant].promises.newest()
+        {
+            // Refreshes again, until none is too many.
+            return self.set_claim(newest, Claim::Spare);
+        }
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
         let entry = &mut self.tenants[tenant];
         if entry.ready == now {
@@ -236,18 +294,23 @@ impl<C, E> Ledger<C, E> {
 
     /// What a waiter was given, if anything. Stores the waker where it has to go on waiting.
     pub fn poll(&mut self, waiter: WaiterKey, waker: Waker, now: Time) -> Polled<C, E> {
+        let now = self.advance(now);
         let Some(index) = self.waiters.find(waiter) else {
             unreachable!("a waiter is polled by the one that holds its key, until it is gone")
         };
         if self.waiters[index].answer.is_none() {
             return Polled::Pending(self.waiters[index].waker.replace(waker));
         }
+        self.actions.push(Action::DropWaker(waker));
         self.collect(index, now)
     }
 
-    /// An answer -> gone. A granted connection is in use from here on.
+    /// answered -> gone. A granted connection is in use from here on.
     fn collect(&mut self, waiter: u32, now: Time) -> Polled<C, E> {
-        let entry = self.remove_waiter(waiter, now);
+        let tenant = self.waiters[waiter].tenant.index();
+        self.tenants[tenant].answered.remove(&mut self.waiters, waiter);
+        let entry = self.waiters.remove(waiter);
+        self.settle(tenant, now);
         match entry.answer {
             Some(Answer::Connection(key)) => {
                 let Some(permit) = self.permits.find(key) else {
@@ -265,27 +328,16 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    pub(super) fn remove_waiter(&mut self, waiter: u32, now: Time) -> Waiter<E> {
-        let mut entry = self.waiters.remove(waiter);
-        if let Some(waker) = entry.waker.take() {
-            self.actions.push(Action::DropWaker(waker));
-        }
-        let tenant = entry.tenant.index();
-        self.tenants[tenant].waiters -= 1;
-        self.settle(tenant, now);
-        entry
-    }
-
     /// The acquire behind a waiter was dropped: no permit, place or grant stays behind (rule 8).
     pub fn cancel(&mut self, waiter: WaiterKey, now: Time) {
-        let Some(index) = self.waiters.find(waiter) else {
-            return;
-        };
+        let now = self.advance(now);
+        let Some(index) = self.waiters.find(waiter) else { return };
         if self.waiters[index].answer.is_none() {
             self.give_up_gathering(index, now);
             let tenant = self.leave_line(index, now);
-            self.remove_waiter(index, now);
-            self.refresh(tenant);
+            let entry = self.waiters.remove(index);
+            self.actions.extend(entry.waker.map(Action::DropWaker));
+            self.touch(tenant, now);
             return self.serve_line_and_others(tenant, now);
         }
         match self.collect(index, now) {
@@ -298,10 +350,15 @@ impl<C, E> Ledger<C, E> {
 
     /// A deadline passed. Whatever the waiter was given meanwhile is its answer; else it is refused, and says what was short.
     pub fn give_up(&mut self, waiter: WaiterKey, now: Time) -> Polled<C, E> {
+        let now = self.advance(now);
         let Some(index) = self.waiters.find(waiter) else { unreachable!("a waiter gives up once") };
         if self.waiters[index].answer.is_none() {
             let refusal = self.refuse_late(index, now);
             self.give_up_gathering(index, now);
+            if let Some(waker) = self.waiters[index].waker.take() {
+                // It is the one who asks; nobody has to be woken.
+                self.actions.push(Action::DropWaker(waker));
+            }
             self.answer(index, Answer::Refused(refusal), now);
             let tenant = self.waiters[index].tenant.index();
             self.serve_line_and_others(tenant, now);

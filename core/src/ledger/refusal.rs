@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::Place;
+use super::budget::{Place, State};
 use super::queue::Ask;
 use super::tenants::Mode;
 use super::{Ledger, Time};
 use crate::error::{Holder, LimitScope, Phase};
-use crate::{FailureKind, TenantId};
+use crate::FailureKind;
 
 /// The most holders that a refusal names.
 const HOLDERS: usize = 5;
@@ -76,31 +76,42 @@ pub struct Shortage {
 impl<C, E> Ledger<C, E> {
     /// The refusals that need no waiting. The tenant has no idle connection for this one.
     pub(super) fn refuse_at_once(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
-        // One that is being validated may yet serve this caller.
-        if self.tenants[tenant].recycling == 0
-            && let Some(refusal) = self.refuse_by_circuit(tenant, now)
-        {
+        if let Some(refusal) = self.refuse_by_circuit(tenant, now) {
             return Some(refusal);
         }
         let entry = &self.tenants[tenant];
-        let server = &self.servers[entry.server as usize];
-        let line = entry.line.len();
+        let server = &self.servers[entry.server as usize].scope;
+        // What others have reserved is never for this one.
         let limits = [
             (LimitScope::Tenant, entry.cap),
-            (LimitScope::Server, server.scope.cap),
-            (LimitScope::Total, self.total.cap),
+            (LimitScope::Server, (server.cap + entry.reserve).saturating_sub(server.reserved)),
+            (LimitScope::Total, (self.total.cap + entry.reserve).saturating_sub(self.total.reserved)),
         ];
-        if let Some(&(scope, limit)) = limits.iter().find(|(_, limit)| ask.pool > *limit) {
-            return Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now));
+        let &(scope, limit) = limits.iter().find(|(_, limit)| ask.pool > *limit)?;
+        Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now))
+    }
+
+    /// The refusal of the newest waiter where the line is full and nothing is on its way to it. Those for whom a
+    /// connection is being opened do not count: what is free serves them however many others wait.
+    pub(super) fn refuse_by_queue(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
+        let uncovered = self.wants(tenant);
+        if uncovered == 0 {
+            return None;
         }
-        let full = if line >= self.settings.max_waiters_per_tenant {
-            Some(self.settings.max_waiters_per_tenant)
+        let promised: u32 = self.servers.iter().map(|server| server.promised).sum();
+        let coming = promised + self.total.counts.of(Place::Opening);
+        // A pool lease at the head leaves all behind it uncovered.
+        let line = self.tenants[tenant].line.len().saturating_sub(self.coming(tenant));
+        let entry = &mut self.tenants[tenant];
+        let (limit, place, average) = if line > self.settings.max_waiters_per_tenant {
+            (self.settings.max_waiters_per_tenant, entry.line.len(), entry.pace.average(now))
+        } else if self.total.queued.saturating_sub(coming) > self.settings.max_waiters {
+            (self.settings.max_waiters, self.total.queued, self.total.pace.average(now))
         } else {
-            (self.queued >= self.settings.max_waiters).then_some(self.settings.max_waiters)
+            return None;
         };
-        let limit = full?;
-        let retry_after = self.retry_after(tenant, LimitScope::Queue, line, now);
-        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, retry_after, now))
+        let retry_after = self.estimate(average, place);
+        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, Some(retry_after), now))
     }
 
     /// The refusal of a waiter whose deadline has passed in the line.
@@ -109,18 +120,25 @@ impl<C, E> Ledger<C, E> {
         let waited = now.saturating_sub(self.waiters[waiter].since);
         let entry = &self.tenants[tenant];
         let (opening, recycling) = (entry.counts.of(Place::Opening), entry.recycling);
+        let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
         // The first ones in line are those for whom a connection is on its way.
-        let ahead =
-            entry.line.iter(&self.waiters).take((opening + recycling) as usize).position(|other| other == waiter);
-        if let Some(place) = ahead.filter(|_| ask.pool == 0) {
-            let phase = if (place as u32) < opening { Phase::Connecting } else { Phase::Recycling };
+        if ask.pool == 0 && place < opening + recycling {
+            let phase = if place < opening { Phase::Connecting } else { Phase::Recycling };
             self.counters.timeouts += 1;
             return Refusal::Timeout { phase, waited };
         }
-        let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
-        let (scope, limit) = self.short_scope(tenant);
-        let retry_after = self.retry_after(tenant, scope, u32::try_from(place).unwrap_or(u32::MAX), now);
-        self.shortage(tenant, scope, limit, ask, waited, retry_after, now)
+        let Some((scope, limit)) = self.short_scope(tenant) else {
+            // There is room, but too many connect already.
+            return self.timed_out_connecting(waiter, now);
+        };
+        let average = match scope {
+            LimitScope::Tenant => self.tenants[tenant].pace.average(now),
+            LimitScope::Server => self.servers[self.tenants[tenant].server as usize].scope.pace.average(now),
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(now),
+        };
+        let retry_after = self.estimate(average, place + 1);
+        self.shortage(tenant, scope, limit, ask, waited, Some(retry_after), now)
     }
 
     pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
@@ -128,31 +146,26 @@ impl<C, E> Ledger<C, E> {
         Refusal::Timeout { phase: Phase::Connecting, waited: now.saturating_sub(self.waiters[waiter].since) }
     }
 
-    /// The narrowest limit that keeps a tenant from one more permit.
-    fn short_scope(&self, tenant: u32) -> (LimitScope, u32) {
+    /// The narrowest limit that keeps a tenant from one more permit; None where nothing does.
+    fn short_scope(&self, tenant: u32) -> Option<(LimitScope, u32)> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
         if entry.counts.all() >= entry.cap {
-            return (LimitScope::Tenant, entry.cap);
+            return Some((LimitScope::Tenant, entry.cap));
         }
-        let cap = self.server_cap(entry.server);
-        let limited = server.capped || self.is_server_full(entry.server);
-        if limited && !server.scope.has_room(cap, entry.unfilled()) {
-            return (LimitScope::Server, cap);
+        let takes = self.server_cap(entry.server);
+        let limited = server.capped || takes < server.scope.cap;
+        if self.was_told_full(tenant) || (limited && !server.scope.has_room(takes, entry.unfilled())) {
+            return Some((LimitScope::Server, takes));
         }
-        (LimitScope::Total, self.total.cap)
+        let short = self.pool_at_head(tenant).is_some() || !self.total.has_room(self.total.cap, entry.unfilled());
+        short.then_some((LimitScope::Total, self.total.cap))
     }
 
-    /// (place in line + 1) x the average time between permits coming back in the scope.
-    fn retry_after(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Time) -> Option<Duration> {
-        let server = self.tenants[tenant].server;
-        let average = match scope {
-            LimitScope::Tenant => self.tenants[tenant].pace.average(now),
-            LimitScope::Server => self.servers[server as usize].scope.pace.average(now),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(now),
-        };
-        let estimate = average.map(|average| average.saturating_mul(place.saturating_add(1)));
-        Some(estimate.unwrap_or(self.settings.acquire_timeout).clamp(RETRY_LEAST, RETRY_MOST))
+    /// A place in line times the average time between permits coming back, within bounds.
+    fn estimate(&self, average: Option<Duration>, place: u32) -> Duration {
+        let estimate = average.map_or(self.settings.acquire_timeout, |average| average.saturating_mul(place));
+        estimate.clamp(RETRY_LEAST, RETRY_MOST)
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one field of what is made")]
@@ -171,8 +184,10 @@ impl<C, E> Ledger<C, E> {
         let server = &self.servers[entry.server as usize];
         let (open, waiting) = match scope {
             LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
-            LimitScope::Server => (server.scope.counts.all(), self.queued),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => (self.total.counts.all(), self.queued),
+            LimitScope::Server => (server.scope.counts.all(), server.scope.queued),
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => {
+                (self.total.counts.all(), self.total.queued)
+            }
         };
         let holders = if scope == LimitScope::Tenant {
             vec![Holder { tenant: entry.name.clone(), connections: entry.counts.all() }]
@@ -181,7 +196,8 @@ impl<C, E> Ledger<C, E> {
         };
         entry.counters.refusals += 1;
         self.counters.refusals[scope as usize] += 1;
-        let held_by_caller = self.held_by(ask.caller);
+        // A full line refuses many at once; a task that waits for itself is told at its deadline.
+        let held_by_caller = if scope == LimitScope::Queue { 0 } else { self.held_by(ask.caller) };
         Refusal::Limit(Box::new(Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller }))
     }
 
@@ -191,7 +207,7 @@ impl<C, E> Ledger<C, E> {
             return 0;
         }
         let held =
-            self.permits.iter().filter(|(_, permit)| permit.caller == caller && permit.state.place() == Place::InUse);
+            self.permits.iter().filter(|(_, permit)| permit.caller == caller && matches!(permit.state, State::InUse));
         u32::try_from(held.count()).unwrap_or(u32::MAX)
     }
 
@@ -224,10 +240,5 @@ impl<C, E> Ledger<C, E> {
             Mode::Draining => Some(Refusal::Draining),
             Mode::Removed => Some(Refusal::Removed),
         }
-    }
-
-    /// The tenant's own name for it, as it was first given.
-    pub fn name_of(&self, name: &str) -> Option<TenantId> {
-        self.find(name).map(|tenant| self.tenants[tenant].name.clone())
     }
 }

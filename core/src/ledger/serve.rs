@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::budget::{Place, Promise, State};
+use super::budget::{Claim, Place, Promise, State};
 use super::queue::{Answer, Lane, Turn};
-use super::{Action, Ledger, PermitKey, Time};
+use super::{Action, Fitness, Ledger, PermitKey, Time};
 
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     Free,
     /// This connection has to close first.
     Victim(u32),
@@ -20,20 +20,28 @@ impl<C, E> Ledger<C, E> {
     /// use them. Ends every command that may have made room.
     pub(super) fn serve(&mut self, now: Time) {
         while self.ready > 0
-            && let Some((turn, source)) = self.next_turn()
+            && let Some((lane, turn, source)) = self.next_turn()
         {
-            self.give_turn(turn.tenant, source, now);
+            self.give_turn(turn.tenant, lane, source, now);
         }
     }
 
-    /// After a change in one tenant's line: its idle connections may be for its own waiters, and it may have left room.
+    /// After a change in one tenant's line: its idle connections are for its own waiters, and it may have left room.
     pub(super) fn serve_line_and_others(&mut self, tenant: u32, now: Time) {
         self.serve_line(tenant, now);
         self.serve(now);
     }
 
-    fn serve_line(&mut self, tenant: u32, now: Time) {
-        while self.plain_waiter(tenant).is_some() && self.wants(tenant) > 0 && self.take_idle_for_line(tenant, now) {}
+    /// Gives a tenant's idle connections to its own line: granted where they are fit, recycled where they are under
+    /// suspicion. A waiter for whom one is opened or promised elsewhere gets one that is idle here all the same.
+    pub(super) fn serve_line(&mut self, tenant: u32, now: Time) {
+        while self.plain_waiter(tenant).is_some() && self.tenants[tenant].line.len() > self.tenants[tenant].recycling {
+            let Some(newest) = self.tenants[tenant].idle.newest() else { return };
+            match self.fitness(newest, true, now) {
+                Fitness::Fit => self.grant(newest, now),
+                unfit => self.put_away(newest, unfit, now),
+            }
+        }
     }
 
     pub(super) fn can_serve(&self) -> bool {
@@ -41,120 +49,90 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The servable tenant whose turn it is.
-    fn next_turn(&self) -> Option<(Turn, Source)> {
-        if let Some(waiter) = self.gathering {
+    fn next_turn(&self) -> Option<(Lane, Turn, Source)> {
+        if let Some(waiter) = self.gathering
+            && let Some((lane, turn)) = self.tenants[self.waiters[waiter].tenant.index()].ready
+            && let Some(source) = self.source(turn.tenant, lane)
+        {
             // What is being gathered is finished first, so that half a pool lease does not hold permits for long.
-            let tenant = self.waiters[waiter].tenant.index();
-            if let Some((Lane::Pool, turn)) = self.tenants[tenant].ready
-                && let Some(source) = self.source(tenant, Lane::Pool)
-            {
-                return Some((turn, source));
-            }
+            return Some((lane, turn, source));
         }
-        let mut best: Option<(Turn, Source)> = None;
+        let mut best: Option<(Lane, Turn, Source)> = None;
         for server in &self.servers {
-            for lane in [Lane::Reserved, Lane::Common] {
-                // Within a lane the same things are in everybody's way: the first one speaks for all.
-                self.consider(&mut best, server.ready.lanes[lane as usize].first(), lane);
-            }
-            if self.gathering.is_none() {
-                for turn in &server.ready.lanes[Lane::Pool as usize] {
-                    self.consider(&mut best, Some(turn), Lane::Pool);
+            for (lane, ready) in Lane::ALL.into_iter().zip(&server.ready.lanes) {
+                if let Some(&turn) = ready.first()
+                    && (self.gathering.is_none() || !lane.is_pool())
+                    && best.is_none_or(|(_, first, _)| turn < first)
+                    && let Some(source) = self.source(turn.tenant, lane)
+                {
+                    best = Some((lane, turn, source));
                 }
             }
         }
         best
     }
 
-    fn consider(&self, best: &mut Option<(Turn, Source)>, turn: Option<&Turn>, lane: Lane) {
-        if let Some(&turn) = turn
-            && best.is_none_or(|(first, _)| turn < first)
-            && let Some(source) = self.source(turn.tenant, lane)
-        {
-            *best = Some((turn, source));
-        }
-    }
-
     /// Where a permit for this tenant would come from: nowhere, if its server or the total is in the way.
-    fn source(&self, tenant: u32, lane: Lane) -> Option<Source> {
+    pub(super) fn source(&self, tenant: u32, lane: Lane) -> Option<Source> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
-        if lane == Lane::Pool && entry.counts.all() + entry.promised >= entry.cap {
-            return entry.idle.oldest().map(Source::Victim);
+        if lane == Lane::PoolExchange {
+            let mut closing = server.scope.closing.iter(&self.permits);
+            let own = closing.find(|&closing| self.permits[closing].tenant == tenant);
+            return own.or(entry.idle.oldest()).map(Source::Victim);
         }
-        if lane != Lane::Pool && server.scope.counts.of(Place::Opening) + server.promised >= server.max_connecting {
+        if !lane.is_pool() && server.scope.counts.of(Place::Opening) + server.promised >= server.max_connecting {
             return None;
         }
-        let (cap, own) = (self.server_cap(entry.server), entry.unfilled());
-        if !server.scope.has_room(cap, own) {
-            server.scope.victim(cap).map(Source::Victim)
+        let (takes, own) = (self.server_cap(entry.server), entry.unfilled());
+        let victim = server.scope.victim(takes, own);
+        if !server.scope.has_room(takes, own) || (self.was_told_full(tenant) && victim.is_some()) {
+            victim.map(Source::Victim)
         } else if !self.total.has_room(self.total.cap, own) {
-            self.total.victim(self.total.cap).map(Source::Victim)
+            self.total.victim(self.total.cap, own).map(Source::Victim)
         } else {
             Some(Source::Free)
         }
     }
 
-    fn give_turn(&mut self, tenant: u32, source: Source, now: Time) {
+    fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Time) {
         let pool = self.pool_at_head(tenant);
         if pool.is_some() {
             self.gathering = pool;
         }
         match (source, pool) {
-            (Source::Victim(victim), _) => {
-                if let State::Idle(_) = self.permits[victim].state {
-                    let owner = self.permits[victim].tenant;
-                    self.tenants[owner].counters.evicted += 1;
-                    self.counters.evictions += 1;
-                    self.close_idle(victim, now);
-                }
-                self.promise(victim, tenant);
-            }
+            (Source::Victim(victim), _) => self.promise(victim, tenant, !lane.is_pool(), now),
             (Source::Free, None) => {
                 let permit = self.take_permit(tenant, State::Opening, now);
-                self.actions
-                    .push(Action::Open { permit: self.permits.key(permit), tenant: self.tenants[tenant].name.clone() });
+                let tenant = self.tenants[tenant].name.clone();
+                self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
             }
             (Source::Free, Some(waiter)) => {
                 let permit = self.take_permit(tenant, State::Pool, now);
                 let key = self.permits.key(permit);
                 self.waiters[waiter].gathered.push(key);
                 if self.waiters[waiter].gathered.len() == self.waiters[waiter].ask.pool as usize {
-                    self.answer(waiter, Answer::Pool, now);
                     self.gathering = None;
+                    self.answer(waiter, Answer::Pool, now);
+                    // The next in line may want a connection, and some may have gone idle meanwhile.
+                    self.serve_line(tenant, now);
                 }
             }
         }
         self.had_turn(tenant);
+    }
+
+    /// Sets the permit of a connection that is being closed, or now closes, aside for a tenant.
+    fn promise(&mut self, victim: u32, tenant: u32, opens: bool, now: Time) {
+        if let State::Idle(_) = self.permits[victim].state {
+            let owner = self.permits[victim].tenant;
+            self.tenants[owner].counters.evicted += 1;
+            self.counters.evictions += 1;
+            self.close_idle(victim, now);
+        }
+        let promise = Promise { tenant: self.tenants.key(tenant), server: self.tenants[tenant].server, opens };
+        self.set_claim(victim, Claim::Promised(promise));
         self.settle(tenant, now);
-        if pool.is_some() && self.gathering.is_none() {
-            // The next in line may want a connection, and some may have gone idle meanwhile.
-            self.serve_line(tenant, now);
-        }
-    }
-
-    /// Sets the permit of a connection that is being closed aside for a tenant.
-    fn promise(&mut self, closing: u32, tenant: u32) {
-        self.unlink_closing(closing);
-        let server = self.tenants[tenant].server;
-        let to = Promise { tenant: self.tenants.key(tenant), server };
-        if let State::Closing { promise, .. } = &mut self.permits[closing].state {
-            *promise = Some(to);
-        }
-        self.tenants[tenant].promised += 1;
-        self.servers[server as usize].promised += 1;
-    }
-
-    /// The close that was promised ended, or takes too long to count on.
-    pub(super) fn end_promise(&mut self, promise: Promise, now: Time) {
-        self.servers[promise.server as usize].promised -= 1;
-        // Promises keep a tenant known, so it is found.
-        if let Some(tenant) = self.tenants.find(promise.tenant) {
-            self.tenants[tenant].promised -= 1;
-            self.refresh(tenant);
-            self.settle(tenant, now);
-            self.serve_line(tenant, now);
-        }
     }
 
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
@@ -163,34 +141,26 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
-    /// left is served to others.
+    /// left is served to others. A fresh one was opened for its tenant and stays with it.
     pub(super) fn offer(&mut self, permit: u32, fresh: bool, now: Time) {
         let tenant = self.permits[permit].tenant;
-        if self.plain_waiter(tenant).is_none() {
-            return self.serve(now);
-        }
-        if !fresh && !self.may_hand_over(tenant, now) {
-            let key = self.permits.key(permit);
-            self.serve(now);
-            let idle = self.permits.find(key).is_some_and(|index| matches!(self.permits[index].state, State::Idle(_)));
-            if !idle || self.plain_waiter(tenant).is_none() {
-                return;
+        if !fresh && self.plain_waiter(tenant).is_some() {
+            if self.may_hand_over(tenant, now) {
+                self.counters.hand_overs += 1;
+            } else {
+                self.serve(now);
             }
         }
-        if !fresh {
-            self.counters.hand_overs += 1;
-        }
-        self.grant(permit, now);
-        self.serve(now);
+        self.serve_line_and_others(tenant, now);
     }
 
     /// idle -> granted, to its tenant's first waiter.
-    pub(super) fn grant(&mut self, permit: u32, now: Time) {
+    fn grant(&mut self, permit: u32, now: Time) {
         let tenant = self.permits[permit].tenant;
         let Some(waiter) = self.plain_waiter(tenant) else { unreachable!("a grant is for a waiter") };
         self.unlink_idle(permit);
         let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
-            unreachable!("only an idle one is granted")
+            unreachable!("what stands in a list of idle connections is idle")
         };
         self.permits[permit].state = State::Granted(connection, self.waiters.key(waiter));
         self.answer(waiter, Answer::Connection(self.permits.key(permit)), now);
@@ -202,10 +172,10 @@ impl<C, E> Ledger<C, E> {
         if self.ready == 0 {
             return true;
         }
-        let Some((first, _)) = self.next_turn() else {
-            return true;
-        };
-        if first.tenant == tenant || self.turn_of(tenant) < first {
+        let Some((lane, first, _)) = self.next_turn() else { return true };
+        // What gathers has a load for what it holds already and cannot use; its turn is by time alone.
+        let gathers = lane.is_pool() && self.gathering.is_some();
+        if first.tenant == tenant || (!gathers && self.turn_of(tenant) < first) {
             return true;
         }
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(tenant));
@@ -220,19 +190,19 @@ impl<C, E> Ledger<C, E> {
 
     /// The waiter no longer gathers permits; what it had is free again. Serves nobody.
     pub(super) fn give_up_gathering(&mut self, waiter: u32, now: Time) {
-        let gathered = std::mem::take(&mut self.waiters[waiter].gathered);
-        for key in gathered {
+        if self.gathering == Some(waiter) {
+            self.gathering = None;
+        }
+        for key in std::mem::take(&mut self.waiters[waiter].gathered) {
             if let Some(permit) = self.permits.find(key) {
                 self.free_permit(permit, now);
             }
-        }
-        if self.gathering == Some(waiter) {
-            self.gathering = None;
         }
     }
 
     /// pool, or closing after [`closing_pool`](Self::closing_pool) -> free.
     pub fn free_pool(&mut self, permits: &[PermitKey], now: Time) {
+        let now = self.advance(now);
         for &key in permits {
             if let Some(permit) = self.permits.find(key) {
                 self.free_permit(permit, now);
@@ -243,10 +213,10 @@ impl<C, E> Ledger<C, E> {
 
     /// pool -> closing: the driver's pool is being closed. Nobody counts on its permits, as a clone of it may live on.
     pub fn closing_pool(&mut self, permits: &[PermitKey], now: Time) {
+        let now = self.advance(now);
         for &key in permits {
             if let Some(permit) = self.permits.find(key) {
-                self.enter(permit, State::Closing { promise: None, late: true, overdue: false }, now);
-                self.refresh(self.permits[permit].tenant);
+                self.enter(permit, State::CLOSING, now);
             }
         }
         self.serve(now);

@@ -27,10 +27,12 @@ pub(super) struct Tenant<E> {
     pub(super) idle: List<InTenant>,
     /// Its waiters, first come first.
     pub(super) line: List<InLine>,
-    /// Waiters in the line or with an answer that is not collected yet.
-    pub(super) waiters: u32,
-    /// Permits that are being freed for it.
-    pub(super) promised: u32,
+    /// Waiters with an answer that is not collected yet.
+    pub(super) answered: List<InLine>,
+    /// Closings of others or its own whose permits are for it.
+    pub(super) promises: List<InTenant>,
+    /// How many times in a row a promise to it took too long.
+    pub(super) lateness: u8,
     /// How many of its connections are being cleaned or validated.
     pub(super) recycling: u32,
     /// How many of its open connections are pinned.
@@ -44,8 +46,10 @@ pub(super) struct Tenant<E> {
     pub(super) pace: Pace,
     pub(super) circuit: Option<Box<Circuit<E>>>,
     pub(super) counters: TenantCounters,
-    /// When it became quiet: no permit, no waiter, nothing to remember.
+    /// When it became quiet: no permit, no waiter.
     quiet_since: Time,
+    /// It is quiet among the strangers: its database does not exist, as far as is known.
+    stranger: bool,
     in_quiet: Link,
 }
 
@@ -72,8 +76,9 @@ impl<E> Tenant<E> {
 
     pub(super) fn is_quiet(&self) -> bool {
         self.counts.all() == 0
-            && self.waiters == 0
-            && self.promised == 0
+            && self.line.is_empty()
+            && self.answered.is_empty()
+            && self.promises.is_empty()
             && self.reserve == 0
             && self.mode != Mode::Draining
     }
@@ -87,7 +92,7 @@ pub(super) struct Server {
     pub(super) capped: bool,
     pub(super) ready: Ready,
     pub(super) max_connecting: u32,
-    /// Closings promised to its tenants: opens to come.
+    /// Closings whose permits its tenants will open connections with.
     pub(super) promised: u32,
     pub(super) epoch: u32,
     /// The moving average of a connect's time.
@@ -122,8 +127,9 @@ impl<C, E> Ledger<C, E> {
             counts: Counts::default(),
             idle: List::new(),
             line: List::new(),
-            waiters: 0,
-            promised: 0,
+            answered: List::new(),
+            promises: List::new(),
+            lateness: 0,
             recycling: 0,
             pins: 0,
             stamp: 0,
@@ -133,6 +139,7 @@ impl<C, E> Ledger<C, E> {
             circuit: None,
             counters: TenantCounters::default(),
             quiet_since: now,
+            stranger: false,
             in_quiet: Link::new(),
         });
         self.limit_tenant(index, limits);
@@ -140,8 +147,8 @@ impl<C, E> Ledger<C, E> {
         self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
         self.settle(index, now);
         if self.tenants.len() > self.settings.max_known_tenants as usize {
-            // The bound on how many are remembered wins over how long.
-            let oldest = self.quiet.oldest().filter(|&oldest| oldest != index);
+            // The bound on how many are remembered wins over how long; names that nobody has go first.
+            let oldest = self.strangers.oldest().or(self.quiet.oldest()).filter(|&oldest| oldest != index);
             oldest.into_iter().for_each(|oldest| self.forget(oldest));
         }
     }
@@ -154,6 +161,10 @@ impl<C, E> Ledger<C, E> {
             entry.reserve = limits.reserve.unwrap_or(0);
             entry.weight = limits.weight.unwrap_or(1);
         });
+        debug_assert!(
+            self.tenants[tenant].reserve == 0 || self.total.unfilled <= self.total.cap - self.total.counts.all(),
+            "who has a reserve is known before others take it"
+        );
     }
 
     pub(super) fn admit_server(&mut self, id: &ServerId) -> u32 {
@@ -188,35 +199,55 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         if quiet {
-            self.tenants[tenant].quiet_since = now;
-            self.quiet.push(&mut self.tenants, tenant);
+            let stranger = entry.circuit.as_ref().is_some_and(|circuit| circuit.is_strangers());
+            let entry = &mut self.tenants[tenant];
+            (entry.quiet_since, entry.stranger) = (now, stranger);
+            self.enter_quiet(tenant);
         } else {
-            self.quiet.remove(&mut self.tenants, tenant);
+            self.leave_quiet(tenant);
         }
     }
 
-    /// Forgets the tenants whose time has come, at most `most` of them. One that still has something to remember (an open
-    /// circuit, a tombstone younger than its time) goes to the end and waits once more.
+    fn enter_quiet(&mut self, tenant: u32) {
+        let list = if self.tenants[tenant].stranger { &mut self.strangers } else { &mut self.quiet };
+        list.push(&mut self.tenants, tenant);
+    }
+
+    fn leave_quiet(&mut self, tenant: u32) {
+        let list = if self.tenants[tenant].stranger { &mut self.strangers } else { &mut self.quiet };
+        list.remove(&mut self.tenants, tenant);
+    }
+
+    /// Forgets the tenants whose time has come, at most `most` of each list.
     pub(super) fn forget_due(&mut self, now: Time, most: u32) {
-        for _ in 0..most {
-            let Some(oldest) = self.quiet.oldest() else {
-                return;
-            };
-            let entry = &self.tenants[oldest];
-            let removed = entry.mode == Mode::Removed;
-            let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
-            let age = now.saturating_sub(entry.quiet_since);
-            if age < patience.min(self.settings.forget_after) {
-                return;
+        for stranger in [false, true] {
+            for _ in 0..most {
+                let list = if stranger { &self.strangers } else { &self.quiet };
+                let Some(oldest) = list.oldest() else { break };
+                if !self.forget_if_due(oldest, now) {
+                    break;
+                }
             }
-            let remembers = entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now));
-            if age < patience || remembers {
-                self.quiet.remove(&mut self.tenants, oldest);
-                self.quiet.push(&mut self.tenants, oldest);
-                continue;
-            }
-            self.forget(oldest);
         }
+    }
+
+    /// False where this one, and so everybody behind it, has time left. One that still has something to remember (an
+    /// open circuit, a tombstone younger than its time) goes to the end and waits once more.
+    fn forget_if_due(&mut self, tenant: u32, now: Time) -> bool {
+        let entry = &self.tenants[tenant];
+        let removed = entry.mode == Mode::Removed;
+        let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
+        let age = now.saturating_sub(entry.quiet_since);
+        if age < patience.min(self.settings.forget_after) {
+            return false;
+        }
+        if age >= patience && !entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now)) {
+            self.forget(tenant);
+        } else {
+            self.leave_quiet(tenant);
+            self.enter_quiet(tenant);
+        }
+        true
     }
 
     /// A tombstone whose time is over counts as forgotten, whenever the list comes to it.
@@ -232,7 +263,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn forget(&mut self, tenant: u32) {
-        self.quiet.remove(&mut self.tenants, tenant);
+        self.leave_quiet(tenant);
         let hash = self.hasher.hash_one(self.tenants[tenant].name.as_str());
         if let Ok(entry) = self.by_name.find_entry(hash, |&index| index == tenant) {
             entry.remove();

@@ -76,7 +76,7 @@ impl<C, E> Ledger<C, E> {
             closing: of(Place::Closing),
             pool_leased: of(Place::Pool),
             overdue: self.overdue.into(),
-            waiting: self.queued.into(),
+            waiting: self.total.queued.into(),
             tenants: self.tenants.len() as u64,
             closed: self.closed,
             totals: self.counters,
@@ -124,20 +124,19 @@ impl<C, E> Ledger<C, E> {
     /// Whether somebody is in a line.
     #[inline]
     pub fn anyone_waits(&self) -> bool {
-        self.queued > 0
+        self.total.queued > 0
     }
 
     /// A tenant's connects failed for a reason that is gone: the next acquire may try at once.
     pub fn forgive(&mut self, name: &str) {
         if let Some(tenant) = self.find(name) {
             self.close_circuit(tenant);
-            self.refresh(tenant);
         }
     }
 
     /// Whether nothing here changes with time: no permit is taken and nobody waits.
     pub fn is_quiet(&self) -> bool {
-        self.total.counts.all() == 0 && self.queued == 0
+        self.total.counts.all() == 0 && self.total.queued == 0
     }
 
     /// Whether [`close`](Self::close) was called.
