@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Leaves out a step or a server, and says so in the last line; may be given more than once
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = PossibleValuesParser::new(names()))]
     without: Vec<String>,
+    /// Runs this step alone, and says so in the last line; may be given more than once
+    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = PossibleValuesParser::new(steps()))]
+    only: Vec<String>,
     /// Runs the long steps as well
     #[arg(long)]
     all: bool,
@@ -63,12 +66,31 @@ pub(crate) struct Args {
 
 /// What can be left out.
 fn names() -> impl Iterator<Item = &'static str> {
-    SERVERS.iter().map(|server| server.name).chain(STEPS.iter().map(|step| step.name))
+    SERVERS.iter().map(|server| server.name).chain(steps())
+}
+
+fn steps() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|step| step.name)
 }
 
 impl Args {
     fn without(&self, name: &str) -> bool {
         self.without.iter().any(|left_out| left_out == name)
+    }
+
+    fn wants(&self, step: &Step) -> bool {
+        let asked_for =
+            if self.only.is_empty() { self.all || !step.long } else { self.only.iter().any(|only| only == step.name) };
+        asked_for && !self.without(step.name)
+    }
+
+    /// What the last line says of the steps that did not run.
+    fn left_out(&self) -> String {
+        let said = |word: &str, names: &[String]| match names {
+            [] => String::new(),
+            names => format!(", {word} {}", names.join(", ")),
+        };
+        said("only", &self.only) + &said("without", &self.without)
     }
 }
 
@@ -77,13 +99,12 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
     for server in SERVERS.iter().filter(|server| !args.without(server.name)) {
         server.ensure(args.loudness)?;
     }
-    let wanted = |step: &&Step| (args.all || !step.long) && !args.without(step.name);
-    run(STEPS.iter().filter(wanted), args)
+    run(STEPS.iter().filter(|step| args.wants(step)), args)
 }
 
 /// Runs what follows each change.
 pub(crate) fn quick(loudness: &Loudness) -> Result<ExitCode> {
-    let args = Args { without: Vec::new(), all: false, loudness: *loudness };
+    let args = Args { without: Vec::new(), only: Vec::new(), all: false, loudness: *loudness };
     run(QUICK.iter(), &args)
 }
 
@@ -103,11 +124,12 @@ fn run<'a>(steps: impl Iterator<Item = &'a Step>, args: &Args) -> Result<ExitCod
             }
         }
     }
-    println!("\ntests: {tally}");
+    println!();
+    if !tally.is_empty() {
+        println!("tests: {tally}");
+    }
     let verdict = if failed.is_empty() { "passed".to_owned() } else { format!("FAILED: {}", failed.join(", ")) };
-    let left_out =
-        if args.without.is_empty() { String::new() } else { format!(", without {}", args.without.join(", ")) };
-    println!("{verdict} in {}{left_out}", time(start.elapsed()));
+    println!("{verdict} in {}{}", time(start.elapsed()), args.left_out());
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -152,15 +174,17 @@ fn counted(arguments: &str, args: &Args) -> Result<Tally> {
     must(&mut cargo(arguments), args.loudness).map(|said| Tally::read(&said))
 }
 
-/// Features only add: each alone compiles, and none, and all.
+/// Features only add: each alone compiles without a warning, and none, and all.
 fn features(args: &Args) -> Result<Tally> {
     let workspace = Workspace::ask()?;
-    let check = "check --package tenantry --lib --no-default-features";
-    for feature in workspace.features() {
-        plain(&format!("{check} --features {feature}"), args)?;
+    let alone = workspace.features().into_iter().map(|feature| format!("--no-default-features --features {feature}"));
+    for chosen in alone.chain(["--no-default-features".to_owned(), "--all-features".to_owned()]) {
+        let check = format!("check --package tenantry --lib {chosen}");
+        let said = must(&mut cargo(&check), args.loudness)?;
+        // Not by RUSTFLAGS, which would compile all dependencies anew.
+        ensure!(!said.lines().any(|line| line.starts_with("warning:")), "$ cargo {check}\n{said}");
     }
-    plain(check, args)?;
-    plain("check --package tenantry --lib --all-features", args)
+    Ok(Tally::default())
 }
 
 /// All tests but the doctests.
