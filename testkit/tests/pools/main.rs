@@ -3,11 +3,19 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod aging;
 mod budget;
 mod cancelling;
+mod closing;
+mod draining;
 mod faults;
 mod names;
+mod native_pools;
+mod panics;
+mod provision;
 mod review;
+mod runtimes;
 mod settings;
 mod support;
 mod waiting;
+mod warnings;

@@ -1,0 +1,207 @@
+//! Threads, panics and runtimes: a lease may be dropped anywhere, an acquire polled anywhere, and a runtime may go away.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use tenantry_core::{AcquireError, Health, LimitScope};
+use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{assert_nothing_lost, block_on, hold, limit, manager, ms, secs, settle, within};
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_dropped_on_a_plain_thread_goes_back_as_what_it_is() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 3).build().unwrap();
+    let leases = hold(&pools, ["clean", "dirty", "broken"]).await;
+    leases[1].leave_behind("a session setting");
+    leases[2].set_health(Health::Broken);
+    thread::spawn(move || drop(leases)).join().unwrap();
+    fake.ended(Call::Recycle, 1).await;
+    fake.ended(Call::Close, 1).await;
+    settle().await;
+    assert_eq!((pools.stats().idle, pools.stats().open()), (2, 2));
+    assert!(pools.try_acquire("dirty").unwrap().left_behind().is_empty());
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_dropped_by_a_panic_goes_back() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 3).build().unwrap();
+    let leases = hold(&pools, ["clean", "dirty", "broken"]).await;
+    leases[1].set_health(Health::Dirty);
+    leases[2].set_health(Health::Broken);
+    let ended = thread::spawn(move || {
+        let _leases = leases;
+        panic!("as a handler would");
+    });
+    assert!(ended.join().is_err());
+    let lease = pools.acquire("clean").await.unwrap();
+    let ended = tokio::spawn(async move {
+        let _lease = lease;
+        panic!("as a task would");
+    });
+    assert!(ended.await.unwrap_err().is_panic());
+    fake.ended(Call::Close, 1).await;
+    settle().await;
+    assert_eq!((pools.stats().idle, pools.stats().open()), (2, 2));
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_during_a_panic_is_not_made_by_a_lease() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 1).build().unwrap();
+    let lease = pools.acquire("acme").await.unwrap();
+    lease.panic_when_asked();
+    // A second panic while unwinding would abort the process.
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _lease = lease;
+        panic!("first");
+    }));
+    assert!(unwound.is_err());
+    fake.ended(Call::Close, 1).await;
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+/// What is not clean would need a task, and none can run: the connection is dropped in place, the permit is free.
+#[test]
+fn a_lease_dropped_after_its_runtime_is_dropped_in_place() {
+    for health in [Health::Dirty, Health::Broken, Health::Lost] {
+        let (fake, runtime) = (FakeFactory::new(), runtime());
+        let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+        let lease = runtime.block_on(pools.acquire("acme")).unwrap();
+        drop(runtime);
+        lease.set_health(health);
+        drop(lease);
+        assert_eq!((fake.open().now, pools.stats().open()), (0, 0), "{health:?}");
+        let events = fake.events();
+        assert!(matches!(events.last(), Some(Event::Dropped { .. })), "{events:?}");
+    }
+}
+
+#[test]
+fn a_clean_lease_dropped_after_its_runtime_and_its_manager_is_dropped_in_place() {
+    let (fake, runtime) = (FakeFactory::new(), runtime());
+    let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+    let leases = runtime.block_on(hold(&pools, ["a", "b"]));
+    drop(pools);
+    drop(runtime);
+    drop(leases);
+    assert_eq!(fake.open().now, 0);
+}
+
+/// Nobody could close it later: a clean connection must not be kept either.
+#[test]
+fn a_clean_lease_dropped_after_its_runtime_leaves_no_connection_open() {
+    let (fake, runtime) = (FakeFactory::new(), runtime());
+    let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+    let lease = runtime.block_on(pools.acquire("acme")).unwrap();
+    drop(runtime);
+    drop(lease);
+    assert_eq!((fake.open().now, pools.stats().open()), (0, 0));
+}
+
+#[test]
+fn what_is_idle_when_the_runtime_goes_away_is_dropped_with_the_last_handle_at_the_latest() {
+    let (fake, runtime) = (FakeFactory::new(), runtime());
+    let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+    drop(runtime.block_on(hold(&pools, ["a", "b"])));
+    drop(runtime);
+    drop(pools);
+    assert_eq!(fake.open().now, 0);
+}
+
+#[test]
+fn connects_recycles_and_closes_that_die_with_their_runtime_free_their_permits() {
+    let (fake, runtime) = (FakeFactory::new(), runtime());
+    let pools = manager(&fake, 9).runtime(runtime.handle().clone()).build().unwrap();
+    let gates = (fake.hold_connects("opening"), fake.hold_recycles("dirty"), fake.hold_closes("broken"));
+    let asked = runtime.spawn(pools.acquire("opening"));
+    runtime.block_on(async {
+        let leases = hold(&pools, ["dirty", "broken"]).await;
+        leases[0].set_health(Health::Dirty);
+        leases[1].set_health(Health::Broken);
+        drop(leases);
+        (gates.0.reached(1).await, gates.1.reached(1).await, gates.2.reached(1).await)
+    });
+    assert_eq!(fake.open().now, 3);
+    drop(runtime);
+    assert_eq!((fake.open().now, pools.stats().open(), pools.stats().waiting), (0, 0, 0));
+    assert!(block_on(asked).unwrap_err().is_cancelled());
+}
+
+#[test]
+fn an_acquire_on_one_runtime_is_told_when_the_managers_own_goes_away() {
+    let (fake, own, other) = (FakeFactory::new(), runtime(), runtime());
+    let pools = manager(&fake, 1).runtime(own.handle().clone()).build().unwrap();
+    let held = own.block_on(pools.acquire("acme")).unwrap();
+    let waiting = other.spawn(pools.acquire("acme"));
+    other.block_on(async {
+        while pools.stats().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(own);
+    let answer = other.block_on(waiting).expect("an answer and no panic");
+    assert!(matches!(answer, Err(AcquireError::Closed)), "{answer:?}");
+    drop(held);
+    assert_eq!(fake.open().now, 0);
+}
+
+#[test]
+fn after_its_runtime_is_gone_a_manager_answers_and_never_panics() {
+    let (fake, own, other) = (FakeFactory::new(), runtime(), runtime());
+    let pools = manager(&fake, 1).runtime(own.handle().clone()).build().unwrap();
+    let held = own.block_on(pools.acquire("acme")).unwrap();
+    drop(own);
+    other.block_on(async {
+        assert!(pools.acquire_with("acme", within(ms(10))).await.is_err());
+        assert!(pools.acquire_with("other", within(ms(10))).await.is_err());
+        assert!(pools.acquire_pool("acme", 1).await.is_err());
+        assert!(pools.create("acme").await.is_err());
+        drop(pools.stats());
+        pools.evict("acme");
+        let drained = pools.drain("acme", ms(10)).await;
+        assert_eq!(drained.in_use, 1);
+        assert_eq!(pools.close_within(ms(10)).await.in_use, 1);
+    });
+    drop(held);
+    assert_eq!((fake.open().now, pools.stats().open()), (0, 0));
+}
+
+/// Polled by a thread that knows no runtime: cold, warm, waiting, refused.
+#[test]
+fn an_acquire_can_be_polled_outside_of_every_runtime() {
+    let (fake, runtime) = (FakeFactory::new(), runtime());
+    fake.on(Call::Connect).always(Behavior::after(ms(2)));
+    let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+    let cold = block_on(pools.acquire("a")).unwrap();
+    let other = block_on(pools.acquire("b")).unwrap();
+    let error = limit(block_on(pools.acquire_with("c", within(ms(5)))));
+    assert_eq!((error.scope, error.held_by_caller), (LimitScope::Total, 0));
+    drop(cold);
+    let warm = block_on(pools.acquire("a")).unwrap();
+    assert_eq!(fake.calls(Call::Connect).started, 2);
+
+    let waiting = pools.acquire("a");
+    let served = thread::spawn(move || block_on(waiting).map(drop));
+    while pools.stats().waiting == 0 {
+        thread::yield_now();
+    }
+    drop(other);
+    drop(warm);
+    served.join().unwrap().unwrap();
+
+    let pool = block_on(pools.acquire_pool("p", 2)).unwrap();
+    block_on(pool.close());
+    assert!(block_on(pools.drain("a", secs(5))).is_complete());
+    assert!(matches!(block_on(pools.acquire("a")), Err(AcquireError::Draining { .. })));
+    block_on(pools.close());
+    assert_eq!(fake.open().now, 0);
+}
