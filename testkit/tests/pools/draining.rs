@@ -1,7 +1,7 @@
 //! Drain, resume and evict, against a connection in each state that it can be in.
 
 use tenantry_core::{AcquireError, ServerId, TryAcquireError};
-use tenantry_testkit::{Call, FakeFactory};
+use tenantry_testkit::{Call, FakeFactory, Gate};
 use tokio::time::Instant;
 
 use crate::support::{assert_about, assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, warm, within};
@@ -243,7 +243,7 @@ async fn an_evict_closes_the_idle_ones_and_leaves_those_in_every_other_state() {
     assert!(busy.handle().is_open());
     drop(granted.await.unwrap().use_for("acme"));
 
-    (connects.release(), closes.release(), recycles.release());
+    [connects, closes, recycles].iter().for_each(Gate::release);
     drop(busy);
     settle().await;
     assert_eq!((fake.open_of("acme").now, pools.tenant_stats("acme").unwrap().idle), (4, 4));
