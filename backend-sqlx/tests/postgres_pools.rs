@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::Executor;
 use support::postgres::{Cluster, options};
-use support::{in_time, polled_once};
+use support::{PATIENCE, in_time, polled_once};
 use tenantry_core::{Created, Dropped, Lease, TenantPools};
 use tenantry_sqlx::PostgresFactory;
 use tenantry_testkit::proxy::Proxy;
@@ -14,7 +14,11 @@ use tenantry_testkit::servers::Role;
 use tenantry_testkit::{PrivatePostgres, Sampler};
 
 fn one_connection(factory: PostgresFactory) -> TenantPools<PostgresFactory> {
-    TenantPools::builder(factory).max_connections(1).validate_after_idle(Duration::from_secs(3600)).build().unwrap()
+    TenantPools::builder(factory)
+        .max_connections(1)
+        .validate_after_idle(Duration::from_secs(3600))
+        .build()
+        .expect("good settings")
 }
 
 async fn acme(pools: &TenantPools<PostgresFactory>) -> Lease<PostgresFactory> {
@@ -164,6 +168,8 @@ async fn the_server_never_refuses_a_connection_that_the_budget_allows() {
     assert!(seen.samples > 10, "{seen:?}");
     assert!(seen.most_of_role["app"] <= u64::from(BUDGET), "{seen:?}");
     for tenant in &tenants {
+        // Connections that are still being cleaned are in use.
+        assert!(in_time(pools.drain(tenant, PATIENCE)).await.is_complete());
         assert_eq!(in_time(pools.drop_database(tenant)).await.unwrap(), Dropped::Gone);
     }
     in_time(pools.close()).await;

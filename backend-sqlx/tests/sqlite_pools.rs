@@ -8,7 +8,7 @@ use tenantry_core::{AcquireError, Created, Dropped, FailureKind, Lease, TenantPo
 use tenantry_sqlx::SqliteFactory;
 
 fn pools(directory: &tempfile::TempDir, max: u32) -> TenantPools<SqliteFactory> {
-    TenantPools::builder(SqliteFactory::new(directory.path())).max_connections(max).build().unwrap()
+    TenantPools::builder(SqliteFactory::new(directory.path())).max_connections(max).build().expect("good settings")
 }
 
 async fn lease(pools: &TenantPools<SqliteFactory>, tenant: &str) -> Lease<SqliteFactory> {

@@ -17,8 +17,8 @@ struct Note {
 
 /// A lease as users have it. It outlives its manager.
 async fn lease(factory: &SqliteFactory) -> Lease<SqliteFactory> {
-    let pools = TenantPools::builder(factory.clone()).max_connections(2).build().unwrap();
-    in_time(pools.acquire("acme")).await.unwrap()
+    let pools = TenantPools::builder(factory.clone()).max_connections(2).build().expect("good settings");
+    in_time(pools.acquire("acme")).await.expect("a lease")
 }
 
 async fn over_an_executor<'c, E>(executor: E) -> Result<i64, sqlx::Error>
