@@ -1,1 +1,15 @@
-//! diesel-async drivers for tenantry.
+//! diesel-async drivers for tenantry: factories that open, judge, clean and close single connections to tenants' databases.
+//!
+//! Start with the factory of your database, `PostgresFactory` (feature `postgres`).
+
+mod error;
+mod names;
+#[cfg(feature = "postgres")]
+mod postgres;
+
+pub use error::{During, Error};
+pub use names::InvalidName;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConnection, PostgresFactory};
+#[cfg(feature = "postgres")]
+pub use tokio_postgres;

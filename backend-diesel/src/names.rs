@@ -1,0 +1,78 @@
+//! From a tenant's name to the name of a database, so that no two tenants ever share one. Used by the factories;
+//! [`InvalidName`] tells the user what is allowed.
+
+/// Why a tenant's name cannot name a database of this kind. The name itself is not repeated: it may be hostile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidName {
+    /// The name is longer than the server takes, which would cut it.
+    #[error("the name has {bytes} bytes; at most {allowed} are allowed here, so use a shorter key for the tenant")]
+    #[non_exhaustive]
+    TooLong {
+        /// How many bytes it has, with whatever the factory adds.
+        bytes: usize,
+        /// How many it may have.
+        allowed: usize,
+    },
+    /// The name is empty.
+    #[error("the name of the database is empty")]
+    Empty,
+    /// A NUL, which ends a name in the server's protocol.
+    #[error("there is a NUL at byte {at}")]
+    #[non_exhaustive]
+    Nul {
+        /// The byte offset of the first one.
+        at: usize,
+    },
+    /// A database of the server's own, or the one that serves maintenance.
+    #[error("the name is reserved by the system; use another key for the tenant")]
+    Reserved,
+}
+
+/// The most bytes of a name in PostgreSQL, which cuts off the rest without a word.
+#[cfg(feature = "postgres")]
+const MAX_POSTGRES: usize = 63;
+
+/// The name of a database in PostgreSQL: any text of at most 63 bytes, as it is. A connection to one of the templates
+/// would keep anyone from creating a database.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_name(name: &str) -> Result<(), InvalidName> {
+    if name.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if let Some(at) = name.find('\0') {
+        return Err(InvalidName::Nul { at });
+    }
+    if matches!(name, "template0" | "template1") {
+        return Err(InvalidName::Reserved);
+    }
+    if name.len() > MAX_POSTGRES {
+        return Err(InvalidName::TooLong { bytes: name.len(), allowed: MAX_POSTGRES });
+    }
+    Ok(())
+}
+
+/// A name as SQL writes it, whatever it holds.
+#[cfg(feature = "postgres")]
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_would_cut_or_misread_is_refused() {
+        assert_eq!(postgres_name(""), Err(InvalidName::Empty));
+        assert_eq!(postgres_name("a\0b"), Err(InvalidName::Nul { at: 1 }));
+        assert_eq!(postgres_name("template1"), Err(InvalidName::Reserved));
+        assert_eq!(postgres_name(&"é".repeat(32)), Err(InvalidName::TooLong { bytes: 64, allowed: 63 }));
+        assert_eq!(postgres_name(&"a".repeat(63)), Ok(()));
+    }
+
+    #[test]
+    fn quoting_keeps_a_name_in_one_piece() {
+        assert_eq!(quoted(r#"a"; DROP DATABASE b; --"#), r#""a""; DROP DATABASE b; --""#);
+    }
+}
