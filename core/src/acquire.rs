@@ -14,7 +14,7 @@ use crate::pools::{ConnectionLedger, Shared};
 use crate::runtime::{current_task, time_of_day};
 use crate::sync::Arc;
 use crate::tasks::open_pool;
-use crate::{InvalidTenant, TenantId};
+use crate::{InvalidTenant, Phase, TenantId};
 
 /// What one acquire may have of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,9 +86,17 @@ pub(crate) async fn acquire_pool<F: NativePool>(
     if max == 0 {
         return Err(AcquireError::Limit(LimitError::nothing_asked(tenant, time_of_day())));
     }
+    let (start, timeout) = (shared.runtime.now(), timeout.unwrap_or(shared.settings.acquire_timeout));
     let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
-    match acquire_permits(&shared, tenant.as_str(), max, timeout, known).await {
-        Ok(permits) => open_pool(permits, tenant).await,
+    match acquire_permits(&shared, tenant.as_str(), max, Some(timeout), known).await {
+        Ok(permits) => {
+            let left = timeout.saturating_sub(shared.runtime.now().saturating_sub(start));
+            let opened = shared.runtime.within(left, open_pool(permits, tenant.clone())).await;
+            opened.unwrap_or_else(|| {
+                let waited = shared.runtime.now().saturating_sub(start);
+                Err(AcquireError::Timeout { tenant, phase: Phase::Connecting, waited })
+            })
+        }
         Err(refusal) => Err(error(tenant, refusal)),
     }
 }

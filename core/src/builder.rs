@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::config::{MAX_PER_TENANT, Problems, Settings, TenantLimits};
+use crate::config::{MAX_BUDGET, MAX_PER_TENANT, Problems, Settings, TenantLimits};
 use crate::error::ConfigError;
 use crate::factory::PoolFactory;
 use crate::pools::{Shared, TenantPools};
 use crate::runtime::Runtime;
+use crate::tasks::Maintenance;
 use crate::{ServerId, TenantId};
 
 /// Settings of a [`TenantPools`] to be. Nothing is checked before [`build`](Self::build), which names every bad setting at
@@ -19,6 +20,7 @@ pub struct Builder<F> {
     factory: F,
     max_connections: Option<u32>,
     max_connections_per_tenant: Option<u32>,
+    max_known_tenants: Option<u32>,
     settings: Settings,
     bad_tenants: Vec<crate::InvalidTenant>,
     runtime: Option<Handle>,
@@ -40,6 +42,7 @@ impl<F: PoolFactory> Builder<F> {
             factory,
             max_connections: None,
             max_connections_per_tenant: None,
+            max_known_tenants: None,
             settings: Settings::new(0),
             bad_tenants: Vec::new(),
             runtime: None,
@@ -163,10 +166,11 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
-    /// The most tenants that are remembered; beyond it the longest quiet are forgotten. Default: 100,000, some 40 MB.
-    /// At least `max_connections` + `max_waiters`, as each of those may be a tenant of its own.
+    /// The most tenants that are remembered; beyond it the longest quiet are forgotten, those whose database does not exist
+    /// first. Default: 100,000, some 40 MB, or the least if that is more. At least `max_connections` + `max_waiters`, as
+    /// each of those may be a tenant of its own.
     pub fn max_known_tenants(mut self, tenants: u32) -> Self {
-        self.settings.max_known_tenants = tenants;
+        self.max_known_tenants = Some(tenants);
         self
     }
 
@@ -195,7 +199,8 @@ impl<F: PoolFactory> Builder<F> {
     /// [`ConfigError`] names every setting that is missing or out of bounds, alone or against another, and a missing
     /// runtime.
     pub fn build(self) -> Result<TenantPools<F>, ConfigError> {
-        let Self { factory, max_connections, max_connections_per_tenant, mut settings, bad_tenants, runtime } = self;
+        let Self { factory, max_connections, max_connections_per_tenant, max_known_tenants, .. } = self;
+        let (mut settings, bad_tenants, runtime) = (self.settings, self.bad_tenants, self.runtime);
         let mut problems = Problems::default();
         for invalid in bad_tenants {
             problems.add("tenant", &"not a tenant's name", invalid.to_string());
@@ -204,15 +209,20 @@ impl<F: PoolFactory> Builder<F> {
         if runtime.is_none() {
             problems.add("runtime", &"not set", "call build inside a tokio runtime, or give one");
         }
-        match max_connections {
-            Some(budget) => settings.max_connections = budget,
-            None => problems.add("max_connections", &"not set", "it is required: what the server allows this process"),
+        if max_connections.is_none() {
+            problems.add("max_connections", &"not set", "it is required: what the server allows this process");
         }
-        let default = factory.max_per_tenant().unwrap_or(MAX_PER_TENANT).min(settings.max_connections);
+        // Without a good budget the others are checked against the largest, so that every bad one is named.
+        settings.max_connections = max_connections.unwrap_or(MAX_BUDGET);
+        let budget = settings.max_connections.clamp(1, MAX_BUDGET);
+        let default = factory.max_per_tenant().unwrap_or(MAX_PER_TENANT).clamp(1, budget);
         settings.max_connections_per_tenant = max_connections_per_tenant.unwrap_or(default);
-        if max_connections.is_some() {
-            settings.check(&mut problems, |tenant| factory.server(tenant));
+        if let (Some(_), Some(known)) = (max_connections, max_known_tenants) {
+            problems.number("max_known_tenants", known, settings.least_known(), u32::MAX);
         }
+        settings.max_known_tenants =
+            max_known_tenants.unwrap_or(settings.max_known_tenants.max(settings.least_known()));
+        settings.check(&mut problems, |tenant| factory.server(tenant));
         problems.into_result()?;
         let Some(runtime) = runtime else { unreachable!("a missing runtime is a problem") };
         let shared = Shared::new(factory, settings, Runtime::new(runtime));
@@ -220,7 +230,7 @@ impl<F: PoolFactory> Builder<F> {
         for tenant in shared.settings.tenants.keys() {
             shared.admit(tenant);
         }
-        shared.runtime.spawn(shared.clone().maintain());
+        shared.runtime.spawn(Maintenance::new(&shared).run());
         Ok(TenantPools::new(shared))
     }
 }

@@ -74,7 +74,7 @@ pub struct Settings {
 /// What a tenant may have unless told otherwise. Enough for one tenant's parallel requests, far from a whole budget.
 pub(crate) const MAX_PER_TENANT: u32 = 5;
 /// No server takes more; PostgreSQL's own maximum is 262,143 backends.
-const MAX_BUDGET: u32 = 262_143;
+pub(crate) const MAX_BUDGET: u32 = 262_143;
 const MAX_WAITERS: u32 = 1_000_000;
 const MAX_WEIGHT: u32 = 1_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -121,8 +121,11 @@ impl Settings {
         }
         self.check_times(problems);
         self.check_tenants(problems, budget, server_of);
-        let busy = u64::from(budget) + u64::from(self.max_waiters);
-        problems.number("max_known_tenants", self.max_known_tenants, u32::try_from(busy).unwrap_or(u32::MAX), u32::MAX);
+    }
+
+    /// Those who hold or wait are known, each perhaps a tenant of its own: the least that `max_known_tenants` can be.
+    pub(crate) fn least_known(&self) -> u32 {
+        self.max_connections.saturating_add(self.max_waiters)
     }
 
     /// How often time passes for the ledger: a tenth of the shortest time that matters, from 10 ms to 1 s.
@@ -194,7 +197,7 @@ impl Problems {
         self.0.push(ConfigProblem { setting: setting.into(), value: format!("{value:?}"), expected: expected.into() });
     }
 
-    fn number(&mut self, setting: &str, value: u32, least: u32, most: u32) {
+    pub(crate) fn number(&mut self, setting: &str, value: u32, least: u32, most: u32) {
         if value < least || value > most {
             self.add(setting, &value, format!("give {least} to {most}"));
         }

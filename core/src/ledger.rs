@@ -175,6 +175,8 @@ pub struct Ledger<C, E> {
     permits: Slots<OfPermit, Permit<C>>,
     tenants: Slots<OfTenant, Tenant<E>>,
     by_name: HashTable<u32>,
+    /// Of the tenants, those that stand for work beside the tenants' own connections.
+    maintenance_lines: usize,
     hasher: DefaultHashBuilder,
     servers: Vec<Server>,
     total: Scope<InTotal>,
@@ -215,6 +217,7 @@ impl<C, E> Ledger<C, E> {
             permits: Slots::new(),
             tenants: Slots::new(),
             by_name: HashTable::new(),
+            maintenance_lines: 0,
             hasher: DefaultHashBuilder::default(),
             servers: Vec::new(),
             waiters: Slots::new(),
@@ -394,6 +397,8 @@ impl<C, E> Ledger<C, E> {
             Health::Dirty if !self.is_retired(index, now) => {
                 self.enter(index, State::Recycling, now);
                 self.recycle(index, connection);
+                // It covers one of its own line, who may have been promised another's permit.
+                self.serve(now);
             }
             Health::Dirty => self.begin_close(index, connection, now),
             Health::Broken => {
@@ -418,7 +423,7 @@ impl<C, E> Ledger<C, E> {
         if self.is_retired(permit, now) {
             return self.begin_close(permit, connection, now);
         }
-        self.came_back(self.permits[permit].tenant, self.permits[permit].server);
+        self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
         self.become_idle(permit, connection, now);
         self.offer(permit, false, now);
     }
@@ -466,7 +471,7 @@ impl<C, E> Ledger<C, E> {
         self.counters.closed_broken += 1;
         let (now, tenant) = (self.advance(now), self.permits[index].tenant);
         self.start_closing(index, now);
-        self.serve_line(tenant, now);
+        self.serve_line(tenant, true, now);
         self.refuse_uncovered(tenant, now);
         self.serve(now);
     }
@@ -510,7 +515,7 @@ impl<C, E> Ledger<C, E> {
     fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
         self.start_closing(permit, now);
         self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
-        self.serve(now);
+        self.serve_line_and_others(self.permits[permit].tenant, now);
     }
 
     fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
@@ -532,8 +537,10 @@ impl<C, E> Ledger<C, E> {
         self.set_claim(index, Claim::Uncounted);
         self.free_permit(index, now);
         if let Claim::Promised(promise) = claim {
-            self.tenants[promise.tenant.index()].lateness = 0;
-            self.settle(promise.tenant.index(), now);
+            let tenant = promise.tenant.index();
+            self.tenants[tenant].lateness = 0;
+            self.keep_promise(tenant, now);
+            self.settle(tenant, now);
         }
         self.serve(now);
     }

@@ -34,16 +34,14 @@ impl<F: Provision> TenantPools<F> {
         let (shared, tenant) = (self.shared.clone(), Asked::new(tenant.as_ref()));
         async move {
             let tenant = tenant.id().map_err(ProvisionError::invalid)?;
-            let (name, whose) = (tenant.clone(), tenant.clone());
-            let created = beside(&shared, name, async move |permits: PoolPermits<F>| {
-                let created = permits.shared.factory.create(&whose).await;
-                drop(permits);
-                created
+            let whose = tenant.clone();
+            let created = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
+                let created = permits.shared.factory.create(&whose).await?;
+                // It may have been asked for in vain before; that is over.
+                permits.shared.with_now(|ledger, _| ledger.forgive(whose.as_str()));
+                Ok(created)
             });
-            let created = created.await?;
-            // It may have been asked for in vain before; that is over.
-            shared.with_now(|ledger, _| ledger.forgive(tenant.as_str()));
-            Ok(created)
+            created.await
         }
     }
 

@@ -1,11 +1,14 @@
 //! The one place where tokio, the clock and chance come in: tasks, timers, the time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::Ordering;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::ledger::Time;
@@ -17,6 +20,9 @@ pub(crate) struct Runtime {
     start: Instant,
     /// Nanoseconds since `start`, as of the last look at the clock. The warm path reads this and no clock (rule 16).
     coarse: AtomicU64,
+    /// The runtime was shut down: its timers panic when polled, and its tasks never run.
+    gone: AtomicBool,
+    stirred: Notify,
 }
 
 impl Runtime {
@@ -25,7 +31,7 @@ impl Runtime {
             let _entered = handle.enter();
             Instant::now()
         };
-        Self { handle, start, coarse: AtomicU64::new(0) }
+        Self { handle, start, coarse: AtomicU64::new(0), gone: AtomicBool::new(false), stirred: Notify::new() }
     }
 
     /// The time as of the last tick or slow path: at most one maintenance period old.
@@ -46,13 +52,37 @@ impl Runtime {
         drop(self.handle.spawn(task));
     }
 
-    /// `future`, or None once `time` has passed. May be made and polled outside a runtime.
+    /// `future`, or None once `time` has passed, or the runtime is gone. May be made and polled outside a runtime.
     pub(crate) async fn within<R>(&self, time: Duration, future: impl Future<Output = R>) -> Option<R> {
-        let limited = {
+        let sleep = {
             let _entered = self.handle.enter();
-            tokio::time::timeout(time, future)
+            tokio::time::sleep(time)
         };
-        limited.await.ok()
+        let (mut sleep, mut future) = (pin!(sleep), pin!(future));
+        poll_fn(|context| {
+            if let Poll::Ready(result) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(result));
+            }
+            if self.gone.load(Ordering::Acquire) {
+                return Poll::Ready(None);
+            }
+            sleep.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Something begins: time matters again.
+    pub(crate) fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    pub(crate) async fn sleep_until_stirred(&self, time: Duration) {
+        self.within(time, self.stirred.notified()).await;
+    }
+
+    /// No timer may be polled any more.
+    pub(crate) fn is_gone(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     pub(crate) async fn sleep(&self, time: Duration) {

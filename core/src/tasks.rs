@@ -23,6 +23,7 @@ impl<F: PoolFactory> Shared<F> {
                 Action::Open { permit, tenant } => {
                     let opening = Opening { shared: self.clone(), permit, answered: false };
                     self.runtime.spawn(opening.run(tenant));
+                    self.runtime.stir();
                 }
                 Action::Recycle { permit, connection } => {
                     let recycling = Recycling { shared: self.clone(), permit, slot: Some(connection) };
@@ -46,43 +47,71 @@ impl<F: PoolFactory> Shared<F> {
             self.with_now(|ledger, now| ledger.close(now));
         }
     }
+}
 
-    /// Lets time pass for the ledger, until the manager is closed and empty.
-    pub(crate) async fn maintain(self: Arc<Self>) {
-        let period = self.settings.tick_period();
+/// Lets time pass for the ledger, until the manager is closed and empty. One that is dropped before its end means that the
+/// runtime is gone: tasks are dropped before timers, so that everybody who waits is told before a timer of theirs could
+/// panic.
+#[must_use]
+pub(crate) struct Maintenance<F: PoolFactory> {
+    shared: Arc<Shared<F>>,
+    finished: bool,
+}
+
+impl<F: PoolFactory> Maintenance<F> {
+    pub(crate) fn new(shared: &Arc<Shared<F>>) -> Self {
+        Self { shared: shared.clone(), finished: false }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let period = self.shared.settings.tick_period();
         let mut log = LeaseLog::default();
-        loop {
-            let quiet = self.with_now(|ledger, _| ledger.is_quiet());
-            self.runtime.sleep(if quiet { Duration::from_secs(1) } else { period }).await;
-            let (long, over, now) = self.with_now(|ledger, now| {
-                let long = ledger.tick(now);
-                (long, ledger.is_closed() && ledger.is_quiet(), now)
+        while !self.finished {
+            let quiet = self.shared.with_now(|ledger, _| ledger.is_quiet());
+            if quiet {
+                self.shared.runtime.sleep_until_stirred(Duration::from_secs(1)).await;
+            } else {
+                self.shared.runtime.sleep(period).await;
+            }
+            let (long, now) = self.shared.with_now(|ledger, now| {
+                self.finished = ledger.is_closed() && ledger.is_quiet();
+                (ledger.tick(now), now)
             });
             log.report(&long, now);
-            if over {
-                return;
-            }
         }
     }
 }
 
-/// At most one line a second about leases that have been out for long.
+impl<F: PoolFactory> Drop for Maintenance<F> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.shared.runtime.is_gone();
+            self.shared.with_now(|ledger, now| ledger.close(now));
+        }
+    }
+}
+
+/// At most one line a second about leases that have been out for long; the next line counts those that had none.
 #[derive(Default)]
 struct LeaseLog {
     next: Time,
-    unsaid: usize,
+    unsaid: Vec<LongLease>,
 }
 
 impl LeaseLog {
     fn report(&mut self, long: &[LongLease], now: Time) {
-        let Some(first) = long.first() else { return };
+        self.unsaid.extend_from_slice(long);
         if now < self.next {
-            self.unsaid += long.len();
             return;
         }
-        let others = self.unsaid + long.len() - 1;
-        tracing::warn!(tenant = %first.tenant, held = ?first.held, others, "a lease has been out for longer than lease_warn_after");
-        (self.next, self.unsaid) = (now + Duration::from_secs(1), 0);
+        let Some(first) = self.unsaid.first() else { return };
+        let others = self.unsaid.len() - 1;
+        tracing::warn!(
+            tenant = %first.tenant, held = ?first.held, others,
+            "a lease has been out for longer than lease_warn_after"
+        );
+        self.next = now + Duration::from_secs(1);
+        self.unsaid.clear();
     }
 }
 
@@ -182,7 +211,8 @@ impl<F: PoolFactory> Drop for Recycling<F> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             let again = Self { shared: self.shared.clone(), permit: self.permit, slot: Some(slot) };
-            drop(again.into_closing());
+            // After a panic the driver closes it in order; where the runtime is gone the task is dropped at once.
+            self.shared.runtime.spawn(again.into_closing().run());
         }
     }
 }

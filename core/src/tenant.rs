@@ -71,6 +71,10 @@ impl TenantId {
         Self(format!("\u{1}maintenance {}", server.as_str()).into())
     }
 
+    pub(crate) fn is_maintenance(&self) -> bool {
+        self.0.starts_with('\u{1}')
+    }
+
     /// The check alone, for looking up a name without keeping it.
     pub(crate) fn check(name: &str) -> Result<(), InvalidTenant> {
         if name.is_empty() {

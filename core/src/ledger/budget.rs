@@ -184,13 +184,6 @@ impl<L> Scope<L> {
         all < effective && self.cap.saturating_sub(all) > self.unfilled - own
     }
 
-    pub(super) fn enqueued(&mut self, now: Time) {
-        if self.queued == 0 {
-            self.pace.start(now);
-        }
-        self.queued += 1;
-    }
-
     /// The connection that makes room soonest: one that is being closed anyway, else the least recently used. None where
     /// one permit fewer would still be one too many.
     pub(super) fn victim(&self, effective: u32, own: u32) -> Option<u32> {
@@ -203,28 +196,26 @@ impl<L> Scope<L> {
 /// The moving average of the time between permits coming back.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Pace {
-    since: Time,
-    count: u32,
+    last: Option<Time>,
     average: Option<Time>,
 }
 
 impl Pace {
+    /// Times longer than this are quiet times, and no part of the average.
+    const QUIET: Time = Time::from_secs(60);
+
     #[inline]
-    pub(super) fn came_back(&mut self) {
-        self.count = self.count.saturating_add(1);
-    }
-
-    /// Starts a window here, so that quiet times are no part of the average.
-    pub(super) fn start(&mut self, now: Time) {
-        (self.since, self.count) = (now, 0);
-    }
-
-    pub(super) fn average(&mut self, now: Time) -> Option<Time> {
-        if self.count > 0 {
-            let sample = now.saturating_sub(self.since) / self.count;
-            self.average = Some(self.average.map_or(sample, |average| (average * 3 + sample) / 4));
-            self.start(now);
+    fn came_back(&mut self, now: Time) {
+        if let Some(last) = self.last.replace(now) {
+            let sample = now.saturating_sub(last);
+            if sample < Self::QUIET {
+                self.average = Some(self.average.map_or(sample, |average| (average * 15 + sample) / 16));
+            }
         }
+    }
+
+    /// None while nothing was seen.
+    pub(super) fn average(&self) -> Option<Time> {
         self.average
     }
 }
@@ -292,7 +283,7 @@ impl<C, E> Ledger<C, E> {
             ledger.total.counts.sub(place);
         });
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
-        self.came_back(tenant, server);
+        self.came_back(tenant, server, now);
         self.notify_watchers(tenant);
         self.touch(tenant, now);
     }
@@ -305,10 +296,10 @@ impl<C, E> Ledger<C, E> {
 
     /// Counts one return for `retry_after`: a connection that came back, or a permit that became free.
     #[inline]
-    pub(super) fn came_back(&mut self, tenant: u32, server: u32) {
-        self.tenants[tenant].pace.came_back();
-        self.servers[server as usize].scope.pace.came_back();
-        self.total.pace.came_back();
+    pub(super) fn came_back(&mut self, tenant: u32, server: u32, now: Time) {
+        self.tenants[tenant].pace.came_back(now);
+        self.servers[server as usize].scope.pace.came_back(now);
+        self.total.pace.came_back(now);
     }
 
     /// Runs `change` and keeps the scopes' `reserved` and `unfilled` true to the tenant's before and after.

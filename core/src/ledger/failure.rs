@@ -47,8 +47,8 @@ pub(super) struct Circuit<E> {
 
 impl<E> Circuit<E> {
     /// Whether its tenant is to be remembered for it. What does not exist is not.
-    pub(super) fn is_open(&self, now: Time) -> bool {
-        self.failures > 0 && now < self.retry_at && !self.is_strangers()
+    pub(super) fn is_open(&self) -> bool {
+        self.failures > 0 && self.resting && !self.is_strangers()
     }
 
     /// Whether the tenant's database does not exist, as far as is known.
@@ -75,6 +75,8 @@ pub(super) struct ServerFull {
 pub(super) enum Due {
     Tenant(u32),
     Server(u32),
+    /// The end of a server's being full, unless it said so again.
+    ServerAgain(u32),
 }
 
 /// Exponential with full jitter: anything from 1 ms to the ceiling.
@@ -132,7 +134,7 @@ impl<C, E> Ledger<C, E> {
             && now >= circuit.retry_at
         {
             circuit.resting = false;
-            self.refresh(tenant);
+            self.touch(tenant, now);
         }
     }
 
@@ -219,6 +221,8 @@ impl<C, E> Ledger<C, E> {
             self.answer(first, Answer::Refused(refusal), now);
         }
         self.answer_line(tenant, unavailable, now);
+        // A stranger is quiet in another list.
+        self.settle_anew(tenant, now);
     }
 
     /// A connect succeeded: the tenant's failures are history.
@@ -230,7 +234,6 @@ impl<C, E> Ledger<C, E> {
 
     fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
         self.counters.server_full += 1;
-        let key = self.tenants.key(tenant);
         let circuit = self.circuit(tenant);
         if !circuit.resting {
             circuit.resting = true;
@@ -240,10 +243,12 @@ impl<C, E> Ledger<C, E> {
         circuit.full = circuit.full.max(1);
         let retry_at = circuit.retry_at;
         self.due.insert((retry_at, Due::Tenant(tenant)));
-        self.refresh(tenant);
+        self.settle_anew(tenant, now);
+        let name = self.tenants[tenant].name.clone();
         let entry = &mut self.servers[server as usize];
-        let before = entry.full_seen.replace((key, now));
-        let by_another = before.is_some_and(|(other, at)| other != key && now.saturating_sub(at) <= FULL_WINDOW);
+        let another = entry.full_seen.as_ref().filter(|(other, _)| *other != name);
+        let by_another = another.is_some_and(|&(_, at)| now.saturating_sub(at) <= FULL_WINDOW);
+        entry.full_seen = Some((name, now));
         if by_another || entry.full.is_some() {
             // The low bits chose the tenant's wait.
             self.lower_limit(server, random.rotate_right(32), now);
@@ -255,6 +260,9 @@ impl<C, E> Ledger<C, E> {
         let entry = &mut self.servers[server as usize];
         let counts = &entry.scope.counts;
         let limit = (counts.all() - counts.of(Place::Opening)).max(1);
+        if entry.full.is_none() {
+            self.due.insert((now + BACKOFF_MAX, Due::ServerAgain(server)));
+        }
         let full = entry.full.get_or_insert(ServerFull {
             limit,
             failures: 0,
@@ -269,7 +277,6 @@ impl<C, E> Ledger<C, E> {
             full.retry_at = now + backoff(full.failures, random);
             self.due.insert((full.retry_at, Due::Server(server)));
         }
-        self.due.insert((now + BACKOFF_MAX, Due::Server(server)));
     }
 
     /// A connect succeeded on a server that is below its limit: the next may be tried at once, one at a time.
@@ -297,12 +304,16 @@ impl<C, E> Ledger<C, E> {
                 Due::Tenant(tenant) if self.tenants.live(tenant) => self.end_rest(tenant, now),
                 Due::Tenant(_) => {}
                 Due::Server(server) => {
-                    let entry = &mut self.servers[server as usize];
-                    if let Some(full) = &mut entry.full {
+                    if let Some(full) = &mut self.servers[server as usize].full {
                         full.probing |= now >= full.retry_at;
-                        if now.saturating_sub(full.refused_at) >= BACKOFF_MAX {
-                            entry.full = None;
-                        }
+                    }
+                }
+                Due::ServerAgain(server) => {
+                    let entry = &mut self.servers[server as usize];
+                    let again = entry.full.as_ref().map(|full| full.refused_at + BACKOFF_MAX);
+                    match again.filter(|&again| again > now) {
+                        Some(again) => drop(self.due.insert((again, due))),
+                        None => entry.full = None,
                     }
                 }
             }

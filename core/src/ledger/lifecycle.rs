@@ -42,6 +42,8 @@ impl<C, E> Ledger<C, E> {
         }
         self.tenants[tenant].mode = Mode::Active;
         self.settle(tenant, now);
+        // Its reserve may have moved with it.
+        self.serve(now);
         true
     }
 
@@ -97,6 +99,10 @@ impl<C, E> Ledger<C, E> {
         let now = self.advance(now);
         if std::mem::replace(&mut self.closed, true) {
             return;
+        }
+        // All lines first: what is taken back from one must not go to another.
+        for tenant in self.tenants.indices() {
+            self.answer_line(tenant, || Refusal::Closed, now);
         }
         for tenant in self.tenants.indices() {
             self.clear_out(tenant, || Refusal::Closed, now);

@@ -127,8 +127,18 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.tenants[tenant];
         match self.pool_at_head(tenant).map(|waiter| &self.waiters[waiter]) {
             Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
-            None => entry.line.len().saturating_sub(entry.counts.of(Place::Opening) + entry.recycling),
+            None => self.plain_run(tenant).saturating_sub(entry.counts.of(Place::Opening) + entry.recycling),
         }
+    }
+
+    /// How many waiters at the head of the line want a connection. Those behind a pool lease have to wait for it.
+    fn plain_run(&self, tenant: u32) -> u32 {
+        let entry = &self.tenants[tenant];
+        if entry.pools_in_line == 0 {
+            return entry.line.len();
+        }
+        let run = entry.line.iter(&self.waiters).take_while(|&waiter| self.waiters[waiter].ask.pool == 0);
+        u32::try_from(run.count()).unwrap_or(u32::MAX)
     }
 
     /// How many more permits the tenant's waiters can use, beyond those on their way to it.
@@ -152,13 +162,13 @@ impl<C, E> Ledger<C, E> {
         let entry = &mut self.tenants[tenant];
         if entry.line.is_empty() {
             entry.stamp = stamp;
-            entry.pace.start(now);
         }
         entry.line.push(&mut self.waiters, waiter);
+        entry.pools_in_line += u32::from(ask.pool > 0);
         entry.counters.waits += 1;
         self.counters.waits += 1;
-        self.servers[entry.server as usize].scope.enqueued(now);
-        self.total.enqueued(now);
+        self.servers[entry.server as usize].scope.queued += 1;
+        self.total.queued += 1;
         self.touch(tenant, now);
         waiter
     }
@@ -179,6 +189,7 @@ impl<C, E> Ledger<C, E> {
         let tenant = self.waiters[waiter].tenant.index();
         let entry = &mut self.tenants[tenant];
         entry.line.remove(&mut self.waiters, waiter);
+        entry.pools_in_line -= u32::from(self.waiters[waiter].ask.pool > 0);
         self.servers[entry.server as usize].scope.queued -= 1;
         self.total.queued -= 1;
         let waited = now.saturating_sub(self.waiters[waiter].since);

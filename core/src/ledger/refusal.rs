@@ -7,8 +7,8 @@ use super::budget::{Place, State};
 use super::queue::Ask;
 use super::tenants::Mode;
 use super::{Ledger, Time};
-use crate::error::{Holder, LimitScope, Phase};
 use crate::FailureKind;
+use crate::error::{Holder, LimitScope, Phase};
 
 /// The most holders that a refusal names.
 const HOLDERS: usize = 5;
@@ -87,7 +87,8 @@ impl<C, E> Ledger<C, E> {
             (LimitScope::Server, (server.cap + entry.reserve).saturating_sub(server.reserved)),
             (LimitScope::Total, (self.total.cap + entry.reserve).saturating_sub(self.total.reserved)),
         ];
-        let &(scope, limit) = limits.iter().find(|(_, limit)| ask.pool > *limit)?;
+        let named = |scope: LimitScope| scope != LimitScope::Server || self.servers[entry.server as usize].capped;
+        let &(scope, limit) = limits.iter().find(|&&(scope, limit)| ask.pool > limit && named(scope))?;
         Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now))
     }
 
@@ -102,11 +103,11 @@ impl<C, E> Ledger<C, E> {
         let coming = promised + self.total.counts.of(Place::Opening);
         // A pool lease at the head leaves all behind it uncovered.
         let line = self.tenants[tenant].line.len().saturating_sub(self.coming(tenant));
-        let entry = &mut self.tenants[tenant];
+        let entry = &self.tenants[tenant];
         let (limit, place, average) = if line > self.settings.max_waiters_per_tenant {
-            (self.settings.max_waiters_per_tenant, entry.line.len(), entry.pace.average(now))
+            (self.settings.max_waiters_per_tenant, entry.line.len(), entry.pace.average())
         } else if self.total.queued.saturating_sub(coming) > self.settings.max_waiters {
-            (self.settings.max_waiters, self.total.queued, self.total.pace.average(now))
+            (self.settings.max_waiters, self.total.queued, self.total.pace.average())
         } else {
             return None;
         };
@@ -133,9 +134,9 @@ impl<C, E> Ledger<C, E> {
             return self.timed_out_connecting(waiter, now);
         };
         let average = match scope {
-            LimitScope::Tenant => self.tenants[tenant].pace.average(now),
-            LimitScope::Server => self.servers[self.tenants[tenant].server as usize].scope.pace.average(now),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(now),
+            LimitScope::Tenant => self.tenants[tenant].pace.average(),
+            LimitScope::Server => self.servers[self.tenants[tenant].server as usize].scope.pace.average(),
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(),
         };
         let retry_after = self.estimate(average, place + 1);
         self.shortage(tenant, scope, limit, ask, waited, Some(retry_after), now)
@@ -219,7 +220,8 @@ impl<C, E> Ledger<C, E> {
         let mut tenants: Vec<u32> = Vec::new();
         for (_, permit) in self.permits.iter() {
             let more = |&other: &u32| self.tenants[other].counts.all() >= self.tenants[permit.tenant].counts.all();
-            if tenants.contains(&permit.tenant) || (tenants.len() == HOLDERS && tenants.iter().all(more)) {
+            let known = tenants.contains(&permit.tenant) || self.tenants[permit.tenant].name.is_maintenance();
+            if known || (tenants.len() == HOLDERS && tenants.iter().all(more)) {
                 continue;
             }
             tenants.push(permit.tenant);

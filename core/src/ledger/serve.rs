@@ -23,22 +23,37 @@ impl<C, E> Ledger<C, E> {
             && let Some((lane, turn, source)) = self.next_turn()
         {
             self.give_turn(turn.tenant, lane, source, now);
+            self.had_turn(turn.tenant);
+        }
+    }
+
+    /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
+    pub(super) fn keep_promise(&mut self, tenant: u32, now: Time) {
+        if let Some((lane, _)) = self.tenants[tenant].ready
+            && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
+            && let Some(Source::Free) = self.source(tenant, lane)
+        {
+            self.give_turn(tenant, lane, Source::Free, now);
         }
     }
 
     /// After a change in one tenant's line: its idle connections are for its own waiters, and it may have left room.
     pub(super) fn serve_line_and_others(&mut self, tenant: u32, now: Time) {
-        self.serve_line(tenant, now);
+        self.serve_line(tenant, true, now);
         self.serve(now);
     }
 
-    /// Gives a tenant's idle connections to its own line: granted where they are fit, recycled where they are under
-    /// suspicion. A waiter for whom one is opened or promised elsewhere gets one that is idle here all the same.
-    pub(super) fn serve_line(&mut self, tenant: u32, now: Time) {
-        while self.plain_waiter(tenant).is_some() && self.tenants[tenant].line.len() > self.tenants[tenant].recycling {
-            let Some(newest) = self.tenants[tenant].idle.newest() else { return };
-            match self.fitness(newest, true, now) {
+    /// Gives a tenant's idle connections to its own line: granted where they are fit, put away where they are not. A waiter
+    /// for whom one is opened or promised elsewhere gets one that is idle here all the same; only what is merely old is
+    /// left alone while enough others are being validated for the line.
+    pub(super) fn serve_line(&mut self, tenant: u32, by_age: bool, now: Time) {
+        while self.plain_waiter(tenant).is_some()
+            && let Some(newest) = self.tenants[tenant].idle.newest()
+        {
+            let entry = &self.tenants[tenant];
+            match self.fitness(newest, by_age, now) {
                 Fitness::Fit => self.grant(newest, now),
+                Fitness::Aged if entry.line.len() <= entry.recycling => return,
                 unfit => self.put_away(newest, unfit, now),
             }
         }
@@ -98,6 +113,7 @@ impl<C, E> Ledger<C, E> {
     fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Time) {
         let pool = self.pool_at_head(tenant);
         if pool.is_some() {
+            debug_assert!(self.gathering.is_none() || self.gathering == pool, "one gathers at a time");
             self.gathering = pool;
         }
         match (source, pool) {
@@ -111,15 +127,15 @@ impl<C, E> Ledger<C, E> {
                 let permit = self.take_permit(tenant, State::Pool, now);
                 let key = self.permits.key(permit);
                 self.waiters[waiter].gathered.push(key);
+                self.refresh(tenant);
                 if self.waiters[waiter].gathered.len() == self.waiters[waiter].ask.pool as usize {
                     self.gathering = None;
                     self.answer(waiter, Answer::Pool, now);
                     // The next in line may want a connection, and some may have gone idle meanwhile.
-                    self.serve_line(tenant, now);
+                    self.serve_line(tenant, true, now);
                 }
             }
         }
-        self.had_turn(tenant);
     }
 
     /// Sets the permit of a connection that is being closed, or now closes, aside for a tenant.
@@ -151,7 +167,9 @@ impl<C, E> Ledger<C, E> {
                 self.serve(now);
             }
         }
-        self.serve_line_and_others(tenant, now);
+        // What has just come back is not old, whatever `validate_after_idle` says.
+        self.serve_line(tenant, false, now);
+        self.serve(now);
     }
 
     /// idle -> granted, to its tenant's first waiter.

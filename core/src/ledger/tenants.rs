@@ -7,7 +7,7 @@ use super::budget::{Counts, InServer, InTenant, Pace, Scope};
 use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
 use super::queue::{InLine, Lane, Ready, Turn};
-use super::{Action, Ledger, TenantKey, Time};
+use super::{Action, Ledger, Time};
 use crate::config::TenantLimits;
 use crate::stats::TenantCounters;
 use crate::{ServerId, TenantId};
@@ -27,6 +27,8 @@ pub(super) struct Tenant<E> {
     pub(super) idle: List<InTenant>,
     /// Its waiters, first come first.
     pub(super) line: List<InLine>,
+    /// How many of them want a pool lease.
+    pub(super) pools_in_line: u32,
     /// Waiters with an answer that is not collected yet.
     pub(super) answered: List<InLine>,
     /// Closings of others or its own whose permits are for it.
@@ -80,6 +82,7 @@ impl<E> Tenant<E> {
             && self.answered.is_empty()
             && self.promises.is_empty()
             && self.reserve == 0
+            && !self.circuit.as_ref().is_some_and(|circuit| circuit.is_open())
             && self.mode != Mode::Draining
     }
 }
@@ -99,7 +102,7 @@ pub(super) struct Server {
     pub(super) connect_time: Option<Time>,
     pub(super) full: Option<ServerFull>,
     /// The last tenant that was told "server full", and when.
-    pub(super) full_seen: Option<(TenantKey, Time)>,
+    pub(super) full_seen: Option<(TenantId, Time)>,
 }
 
 impl<C, E> Ledger<C, E> {
@@ -127,6 +130,7 @@ impl<C, E> Ledger<C, E> {
             counts: Counts::default(),
             idle: List::new(),
             line: List::new(),
+            pools_in_line: 0,
             answered: List::new(),
             promises: List::new(),
             lateness: 0,
@@ -143,6 +147,7 @@ impl<C, E> Ledger<C, E> {
             in_quiet: Link::new(),
         });
         self.limit_tenant(index, limits);
+        self.maintenance_lines += usize::from(self.tenants[index].name.is_maintenance());
         let (tenants, hasher) = (&self.tenants, &self.hasher);
         self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
         self.settle(index, now);
@@ -208,6 +213,15 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
+    /// After a failure: what a tenant is remembered for has changed.
+    pub(super) fn settle_anew(&mut self, tenant: u32, now: Time) {
+        self.refresh(tenant);
+        if self.tenants[tenant].in_quiet.is_linked() {
+            self.leave_quiet(tenant);
+        }
+        self.settle(tenant, now);
+    }
+
     fn enter_quiet(&mut self, tenant: u32) {
         let list = if self.tenants[tenant].stranger { &mut self.strangers } else { &mut self.quiet };
         list.push(&mut self.tenants, tenant);
@@ -231,8 +245,8 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// False where this one, and so everybody behind it, has time left. One that still has something to remember (an
-    /// open circuit, a tombstone younger than its time) goes to the end and waits once more.
+    /// False where this one, and so everybody behind it, has time left. A tombstone younger than its own time goes to the
+    /// end and waits once more.
     fn forget_if_due(&mut self, tenant: u32, now: Time) -> bool {
         let entry = &self.tenants[tenant];
         let removed = entry.mode == Mode::Removed;
@@ -241,7 +255,7 @@ impl<C, E> Ledger<C, E> {
         if age < patience.min(self.settings.forget_after) {
             return false;
         }
-        if age >= patience && !entry.circuit.as_ref().is_some_and(|circuit| circuit.is_open(now)) {
+        if age >= patience {
             self.forget(tenant);
         } else {
             self.leave_quiet(tenant);
@@ -269,6 +283,7 @@ impl<C, E> Ledger<C, E> {
             entry.remove();
         }
         let entry = self.tenants.remove(tenant);
+        self.maintenance_lines -= usize::from(entry.name.is_maintenance());
         let source: Option<Arc<E>> = entry.circuit.and_then(|circuit| circuit.source);
         self.actions.extend(source.map(Action::DropError));
     }

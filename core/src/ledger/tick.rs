@@ -33,9 +33,6 @@ impl<C, E> Ledger<C, E> {
         self.close_expired(now);
         self.forget_due(now, CLOSES_PER_TICK);
         let long = self.look_around(now);
-        if self.total.queued > 0 {
-            self.total.pace.average(now);
-        }
         self.serve(now);
         long
     }

@@ -77,7 +77,7 @@ impl<C, E> Ledger<C, E> {
             pool_leased: of(Place::Pool),
             overdue: self.overdue.into(),
             waiting: self.total.queued.into(),
-            tenants: self.tenants.len() as u64,
+            tenants: (self.tenants.len() - self.maintenance_lines) as u64,
             closed: self.closed,
             totals: self.counters,
             servers: (0..)
