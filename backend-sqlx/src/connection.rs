@@ -55,17 +55,19 @@ use crate::track::{Ending, Running, Track};
 ///
 /// **Not seen** is what happens inside a transaction, and inside functions of your own: `SET` without `LOCAL`, a
 /// session-wide advisory lock or a temporary table in a transaction that is committed. Call `mark_dirty()` on the lease
-/// after it.
+/// after it, or have the factory recycle after every transaction (`recycle_after_transactions`).
 pub struct Connection<DB: Engine> {
     raw: DB::Connection,
     track: Track,
     state: DB::State,
     tenant: TenantId,
+    /// Whether a transaction leaves it dirty, however it ends.
+    recycle_transactions: bool,
 }
 
 impl<DB: Engine> Connection<DB> {
-    pub(crate) fn new(raw: DB::Connection, state: DB::State, tenant: TenantId) -> Self {
-        Self { raw, track: Track::default(), state, tenant }
+    pub(crate) fn new(raw: DB::Connection, state: DB::State, tenant: TenantId, recycle_transactions: bool) -> Self {
+        Self { raw, track: Track::default(), state, tenant, recycle_transactions }
     }
 
     /// The tenant whose database this is.
@@ -83,7 +85,7 @@ impl<DB: Engine> Connection<DB> {
     /// Dropping the future leaves it unknown whether the transaction was opened. The connection is recycled before
     /// anyone else has it; its present user should not go on with it.
     pub fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_, DB>, sqlx::Error>> + Send {
-        begun::<DB, _>(&self.track, self.raw.begin())
+        begun::<DB, _>(&self.track, self.recycle_transactions, self.raw.begin())
     }
 
     /// Opens a transaction by a statement such as `BEGIN ISOLATION LEVEL SERIALIZABLE`.
@@ -97,7 +99,7 @@ impl<DB: Engine> Connection<DB> {
         &mut self,
         statement: impl SqlSafeStr,
     ) -> impl Future<Output = Result<Transaction<'_, DB>, sqlx::Error>> + Send {
-        begun::<DB, _>(&self.track, self.raw.begin_with(statement.into_sql_str()))
+        begun::<DB, _>(&self.track, self.recycle_transactions, self.raw.begin_with(statement.into_sql_str()))
     }
 
     /// Runs the migrations that this database does not have yet, as [`Migrator::run`] does, whose own future cannot be
@@ -162,14 +164,14 @@ impl<DB: Engine> Connection<DB> {
 
 /// Runs a `begin` of the driver's. Until it resolves nobody knows whether there is a transaction, the driver included:
 /// its depth says 0 and its buffer is empty, while the server may be inside of one.
-async fn begun<'c, DB: Engine, F>(track: &'c Track, begin: F) -> Result<Transaction<'c, DB>, sqlx::Error>
+async fn begun<'c, DB: Engine, F>(track: &'c Track, recycle: bool, begin: F) -> Result<Transaction<'c, DB>, sqlx::Error>
 where
     F: Future<Output = Result<Transaction<'c, DB>, sqlx::Error>>,
 {
     let mut running = Running::new(track);
     running.start();
     let result = begin.await;
-    if result.is_err() {
+    if recycle || result.is_err() {
         track.mark_dirty();
     }
     running.end(result.as_ref().map_or_else(ending_of::<DB>, |_| Ending::Clean));

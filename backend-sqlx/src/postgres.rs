@@ -17,6 +17,7 @@ use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, ServerId, Tena
 use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
+use crate::executor::tracked;
 use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::database_name;
 use crate::statement::Syntax;
@@ -87,6 +88,7 @@ pub struct PostgresFactory {
     statement_timeout: Option<Duration>,
     name_sessions: bool,
     linger: Duration,
+    recycle_transactions: bool,
     template: Option<String>,
     owner: Option<String>,
     force_drop: bool,
@@ -106,6 +108,7 @@ impl PostgresFactory {
             statement_timeout: None,
             name_sessions: true,
             linger: LINGER,
+            recycle_transactions: false,
             template: None,
             owner: None,
             force_drop: false,
@@ -187,6 +190,15 @@ impl PostgresFactory {
         self
     }
 
+    /// Whether a connection is recycled after every transaction, resolved ones too: one round trip more for each. For
+    /// code that may take a session's advisory lock, `SET` without `LOCAL` or make temporary tables inside of
+    /// transactions, which nobody sees there. Default: no; such code calls `mark_dirty()` on its lease.
+    #[must_use]
+    pub fn recycle_after_transactions(mut self, on: bool) -> Self {
+        self.recycle_transactions = on;
+        self
+    }
+
     /// The database that `create` copies. Default: the server's, `template1`.
     #[must_use]
     pub fn template(mut self, database: impl Into<String>) -> Self {
@@ -211,7 +223,15 @@ impl PostgresFactory {
 
     /// The options to connect to a tenant's database with.
     async fn options(&self, tenant: &TenantId) -> Result<PgConnectOptions, Error> {
-        let mut options = match &self.resolver {
+        let options = self.place(tenant).await?;
+        let Some(timeout) = self.statement_timeout else { return Ok(options) };
+        // 0 would mean "none".
+        Ok(options.options([("statement_timeout", timeout.as_millis().max(1).to_string())]))
+    }
+
+    /// Where a tenant's database is and how its sessions are called.
+    async fn place(&self, tenant: &TenantId) -> Result<PgConnectOptions, Error> {
+        let options = match &self.resolver {
             Some(resolver) => {
                 let options = resolver(tenant.clone()).await?;
                 // Without a name the server takes the user's for the database, which may be anyone's.
@@ -220,16 +240,12 @@ impl PostgresFactory {
             }
             None => self.base.clone().database(&self.named(tenant)?),
         };
-        if self.name_sessions {
-            let name = options.get_application_name().or(self.base.get_application_name());
-            let name = session_name(name.unwrap_or("tenantry"), tenant.as_str());
-            options = options.application_name(&name);
+        if !self.name_sessions {
+            return Ok(options);
         }
-        if let Some(timeout) = self.statement_timeout {
-            // 0 would mean "none".
-            options = options.options([("statement_timeout", timeout.as_millis().max(1).to_string())]);
-        }
-        Ok(options)
+        let name = options.get_application_name().or(self.base.get_application_name());
+        let name = session_name(name.unwrap_or("tenantry"), tenant.as_str());
+        Ok(options.application_name(&name))
     }
 
     /// The database of a tenant by the naming rule.
@@ -285,7 +301,8 @@ impl PoolFactory for PostgresFactory {
 
     async fn connect(&self, tenant: &TenantId) -> Result<Connection<Postgres>, Error> {
         let options = self.options(tenant).await?;
-        Ok(Connection::new(self.open(&options, tenant).await?, (), tenant.clone()))
+        let raw = self.open(&options, tenant).await?;
+        Ok(Connection::new(raw, (), tenant.clone(), self.recycle_transactions))
     }
 
     fn health(&self, connection: &mut Connection<Postgres>) -> Health {
@@ -295,7 +312,9 @@ impl PoolFactory for PostgresFactory {
     async fn recycle(&self, connection: &mut Connection<Postgres>) -> Result<(), Error> {
         let tenant = connection.tenant().clone();
         let (raw, track) = connection.parts();
-        session::clean(raw).await.map_err(|source| Error::Sqlx { during: During::Recycle, source })?;
+        // Tracked, so that `close` knows of a server that is gone, and of an answer that is still to come.
+        let cleaned = tracked::<Postgres, _>(track, session::clean(raw)).await;
+        cleaned.map_err(|source| Error::Sqlx { during: During::Recycle, source })?;
         self.run_hook(raw, &tenant).await?;
         track.cleaned();
         Ok(())

@@ -95,6 +95,19 @@ async fn what_one_user_leaves_never_reaches_the_next() {
 }
 
 #[tokio::test]
+async fn a_factory_may_recycle_after_every_transaction() {
+    let cluster = Cluster::with(|factory| factory.recycle_after_transactions(true)).await;
+    let pools = one_connection(cluster.factory.clone());
+    let mut lease = acme(&pools).await;
+    let mut transaction = lease.begin().await.unwrap();
+    transaction.execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    transaction.commit().await.unwrap();
+    drop(lease);
+    let held = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(text(&mut acme(&pools).await, held).await, "0");
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_replaced() {
     let cluster = Cluster::new().await;
     let pools = one_connection(cluster.factory.clone());

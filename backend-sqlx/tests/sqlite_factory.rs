@@ -70,10 +70,10 @@ async fn what_a_cut_short_drop_left_never_reaches_a_new_database() {
 #[tokio::test]
 async fn of_many_who_create_at_once_one_is_told_new() {
     let directory = tempfile::tempdir().unwrap();
-    let factory = SqliteFactory::new(directory.path());
     let tasks: Vec<_> = (0..25)
         .map(|_| {
-            let factory = factory.clone();
+            // A factory of its own, as in another process.
+            let factory = SqliteFactory::new(directory.path());
             tokio::spawn(async move { factory.create(&tenant("acme")).await.unwrap() })
         })
         .collect();
@@ -82,6 +82,28 @@ async fn of_many_who_create_at_once_one_is_told_new() {
         new += u32::from(task.await.unwrap() == Created::New);
     }
     assert_eq!(new, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_drop_never_takes_the_log_of_a_database_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let acme = tenant("acme");
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let (factory, acme) = (SqliteFactory::new(directory.path()), acme.clone());
+            tokio::spawn(async move {
+                for _ in 0..25 {
+                    match task % 2 {
+                        0 => drop(factory.create(&acme).await.expect("nothing in the way")),
+                        _ => drop(factory.drop_database(&acme).await.expect("nothing in the way")),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        in_time(task).await.unwrap();
+    }
 }
 
 #[tokio::test]

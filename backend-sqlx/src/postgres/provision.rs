@@ -17,7 +17,8 @@ fn quoted(name: &str) -> String {
 impl PostgresFactory {
     /// The tenant's database, the one from which it is made and dropped, and the options for the latter.
     async fn maintenance(&self, tenant: &TenantId) -> Result<(String, String, PgConnectOptions), Error> {
-        let options = self.options(tenant).await?;
+        // Without the timeout: copying a template is no statement of a tenant's.
+        let options = self.place(tenant).await?;
         let database = options.get_database().unwrap_or_default().to_owned();
         // Without a name of its own the base means the one named like its user.
         let own = self.base.get_database().unwrap_or(self.base.get_username()).to_owned();

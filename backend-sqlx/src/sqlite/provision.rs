@@ -1,10 +1,12 @@
 //! Making and dropping the files of [`SqliteFactory`].
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use sqlx::Connection as _;
 use tenantry_core::{Created, Dropped, Provision, TenantId};
+use tokio::sync::MutexGuard;
 
 use super::SqliteFactory;
 use crate::error::{During, Error};
@@ -18,12 +20,14 @@ impl Provision for SqliteFactory {
         let file = self.file(tenant)?;
         let failed = |source| Error::File { during: During::Create, source };
         tokio::fs::create_dir_all(&self.directory).await.map_err(failed)?;
-        // Left over from a drop that was cut short; never beside a database that is there.
-        if !tokio::fs::try_exists(&file).await.map_err(failed)? {
-            remove_side_files(&file).await.map_err(failed)?;
+        let _alone = self.alone().await.map_err(failed)?;
+        if tokio::fs::try_exists(&file).await.map_err(failed)? {
+            return Ok(Created::AlreadyThere);
         }
-        // An empty file is an empty database to SQLite. The file system decides who makes it, so that of many who try
-        // at once exactly one is told `New`.
+        // Left over from a drop that was cut short.
+        remove_side_files(&file).await.map_err(failed)?;
+        // An empty file is an empty database to SQLite. The file system decides who makes it, even where it knows no
+        // locks, so that of many who try at once exactly one is told `New`.
         match tokio::fs::OpenOptions::new().write(true).create_new(true).open(&file).await {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -41,6 +45,10 @@ impl Provision for SqliteFactory {
     async fn drop_database(&self, tenant: &TenantId) -> Result<Dropped, Error> {
         let file = self.file(tenant)?;
         let failed = |source| Error::File { during: During::Drop, source };
+        let _alone = match self.alone().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Dropped::WasAbsent),
+            alone => alone.map_err(failed)?,
+        };
         // The database first: what is left if this is cut short is then no tenant any more.
         let dropped = match tokio::fs::remove_file(&file).await {
             Ok(()) => Dropped::Gone,
@@ -52,7 +60,32 @@ impl Provision for SqliteFactory {
     }
 }
 
-async fn remove_side_files(file: &Path) -> std::io::Result<()> {
+impl SqliteFactory {
+    /// Waits until nobody else makes or drops a file in this folder, in any process of this machine: a drop must not
+    /// remove the log of a database that was made anew meanwhile.
+    ///
+    /// In two steps, since a lock of the file system is waited for on a thread of the runtime's blocking ones, of which
+    /// whoever has the lock needs one.
+    async fn alone(&self) -> io::Result<(MutexGuard<'_, ()>, Option<File>)> {
+        let guard = self.provisioning.lock().await;
+        if !cfg!(unix) {
+            // A folder cannot be opened, nor locked, elsewhere.
+            return Ok((guard, None));
+        }
+        let directory = self.directory.clone();
+        let lock = move || {
+            let folder = File::open(directory)?;
+            match folder.lock() {
+                Err(error) if error.kind() == ErrorKind::Unsupported => Ok(folder),
+                locked => locked.map(|()| folder),
+            }
+        };
+        let folder = tokio::task::spawn_blocking(lock).await.map_err(io::Error::other)??;
+        Ok((guard, Some(folder)))
+    }
+}
+
+async fn remove_side_files(file: &Path) -> io::Result<()> {
     for suffix in SIDE_FILES {
         let mut path = file.as_os_str().to_owned();
         path.push(suffix);
