@@ -217,11 +217,9 @@ impl<F: PoolFactory> Builder<F> {
         let budget = settings.max_connections.clamp(1, MAX_BUDGET);
         let default = factory.max_per_tenant().unwrap_or(MAX_PER_TENANT).clamp(1, budget);
         settings.max_connections_per_tenant = max_connections_per_tenant.unwrap_or(default);
-        if let (Some(_), Some(known)) = (max_connections, max_known_tenants) {
-            problems.number("max_known_tenants", known, settings.least_known(), u32::MAX);
-        }
-        settings.max_known_tenants =
-            max_known_tenants.unwrap_or(settings.max_known_tenants.max(settings.least_known()));
+        let least_known = max_connections.unwrap_or(1).saturating_add(settings.max_waiters);
+        settings.max_known_tenants = max_known_tenants.unwrap_or(settings.max_known_tenants.max(least_known));
+        problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
         settings.check(&mut problems, |tenant| factory.server(tenant));
         problems.into_result()?;
         let Some(runtime) = runtime else { unreachable!("a missing runtime is a problem") };

@@ -123,11 +123,6 @@ impl Settings {
         self.check_tenants(problems, budget, server_of);
     }
 
-    /// Those who hold or wait are known, each perhaps a tenant of its own: the least that `max_known_tenants` can be.
-    pub(crate) fn least_known(&self) -> u32 {
-        self.max_connections.saturating_add(self.max_waiters)
-    }
-
     /// How often time passes for the ledger: a tenth of the shortest time that matters, from 10 ms to 1 s.
     pub(crate) fn tick_period(&self) -> Duration {
         let times =

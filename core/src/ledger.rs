@@ -47,7 +47,7 @@ use self::budget::{Claim, InTotal, Permit, Scope, State};
 use self::failure::Due;
 use self::lru::List;
 use self::queue::Waiter;
-use self::slots::{Key, Slots};
+use self::slots::Slots;
 use self::tenants::{InQuiet, Mode, Server, Tenant};
 use self::watch::Watcher;
 use crate::config::Settings;
@@ -58,19 +58,20 @@ use crate::{Health, TenantId};
 pub use self::failure::Failure;
 pub use self::queue::{Ask, Polled};
 pub use self::refusal::{Refusal, Shortage};
+pub use self::slots::Key;
 pub use self::tick::LongLease;
 pub use self::watch::Watched;
 
 /// Time since the manager's start.
 pub type Time = Duration;
 
-/// Tags of [`Key`].
+/// Tags a [`PermitKey`].
 #[derive(Debug)]
 pub enum OfPermit {}
-/// Tags of [`Key`].
+/// Tags a [`WaiterKey`].
 #[derive(Debug)]
 pub enum OfWaiter {}
-/// Tags of [`Key`].
+/// Tags a [`TenantId`].
 #[derive(Debug)]
 pub enum OfTenant {}
 
@@ -296,13 +297,10 @@ impl<C, E> Ledger<C, E> {
         }
         let waiter = self.enqueue(tenant, ask, now);
         self.serve_line_and_others(tenant, now);
-        if self.waiters[waiter].answer.is_none()
-            && let Some(refusal) = self.refuse_by_queue(tenant, ask, now)
-        {
-            self.turn_away(waiter, now);
-            return Decision::Refuse(refusal);
+        match self.refuse_by_queue(waiter, now) {
+            Some(refusal) => Decision::Refuse(refusal),
+            None => Decision::Wait(self.waiters.key(waiter)),
         }
-        Decision::Wait(self.waiters.key(waiter))
     }
 
     /// An idle connection now, or not at all. Never validates one by its age, as there is no time for it.

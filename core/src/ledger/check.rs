@@ -224,7 +224,7 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(tenant.promises.len() as usize, promised.count(), "4: promises to {:?}", tenant.name);
             let listed = tenant.promises.iter(&self.permits).count();
             assert_eq!(tenant.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
-            assert!(tenant.line.len() > 0 || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
+            assert!(!tenant.line.is_empty() || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
             let recycling = self
                 .permits
                 .iter()

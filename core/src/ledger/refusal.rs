@@ -92,11 +92,11 @@ impl<C, E> Ledger<C, E> {
         Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now))
     }
 
-    /// The refusal of the newest waiter where the line is full and nothing is on its way to it. Those for whom a
-    /// connection is being opened do not count: what is free serves them however many others wait.
-    pub(super) fn refuse_by_queue(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
-        let uncovered = self.wants(tenant);
-        if uncovered == 0 {
+    /// Turns the newest waiter away where the line is full and nothing is on its way to it. Those for whom a connection is
+    /// being opened do not count: what is free serves them however many others wait.
+    pub(super) fn refuse_by_queue(&mut self, waiter: u32, now: Time) -> Option<Refusal<E>> {
+        let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
+        if self.waiters[waiter].answer.is_some() || self.wants(tenant) == 0 {
             return None;
         }
         let promised: u32 = self.servers.iter().map(|server| server.promised).sum();
@@ -112,6 +112,7 @@ impl<C, E> Ledger<C, E> {
             return None;
         };
         let retry_after = self.estimate(average, place);
+        self.turn_away(waiter, now);
         Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, Some(retry_after), now))
     }
 
