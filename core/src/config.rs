@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::error::{ConfigError, ConfigProblem};
-use crate::{ServerId, TenantId};
+use crate::{InvalidTenant, ServerId, TenantId};
 
 /// One tenant's own limits, where they differ from everybody's. What is not set stays as for the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +43,62 @@ impl TenantLimits {
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = Some(weight);
         self
+    }
+}
+
+/// Limits to change while a manager runs. What is not set stays as it is.
+#[derive(Debug, Clone, Default)]
+#[must_use = "limits change nothing before `set_limits`"]
+pub struct Limits {
+    max_connections: Option<u32>,
+    max_connections_per_tenant: Option<u32>,
+    servers: Vec<(ServerId, u32)>,
+    tenants: Vec<(Result<TenantId, InvalidTenant>, TenantLimits)>,
+}
+
+impl Limits {
+    /// No change yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The budget, as [`Builder::max_connections`](crate::Builder::max_connections).
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// Every tenant's cap, as
+    /// [`Builder::max_connections_per_tenant`](crate::Builder::max_connections_per_tenant).
+    pub fn max_connections_per_tenant(mut self, connections: u32) -> Self {
+        self.max_connections_per_tenant = Some(connections);
+        self
+    }
+
+    /// A server's cap, as [`Builder::max_connections_on`](crate::Builder::max_connections_on).
+    pub fn max_connections_on(mut self, server: impl Into<ServerId>, connections: u32) -> Self {
+        self.servers.push((server.into(), connections));
+        self
+    }
+
+    /// One tenant's own limits, all three of them, as [`Builder::tenant`](crate::Builder::tenant).
+    pub fn tenant(mut self, tenant: impl AsRef<str>, limits: TenantLimits) -> Self {
+        self.tenants.push((TenantId::new(tenant), limits));
+        self
+    }
+
+    /// The settings with these limits. Nothing is checked but the names.
+    pub(crate) fn apply(self, settings: &mut Settings, problems: &mut Problems) {
+        settings.max_connections = self.max_connections.unwrap_or(settings.max_connections);
+        settings.max_connections_per_tenant =
+            self.max_connections_per_tenant.unwrap_or(settings.max_connections_per_tenant);
+        settings.servers.extend(self.servers);
+        for (tenant, limits) in self.tenants {
+            match tenant {
+                Ok(tenant) => drop(settings.tenants.insert(tenant, limits)),
+                Err(invalid) => problems.add("tenant", &"not a tenant's name", invalid.to_string()),
+            }
+        }
     }
 }
 

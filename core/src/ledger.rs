@@ -16,10 +16,12 @@
 //!
 //! Its parts: `budget.rs` counts permits and keeps the lists of idle connections (the permit's life is drawn there, at
 //! `State`), `queue.rs` keeps the waiters, `serve.rs` decides where freed capacity goes, `failure.rs` remembers failed
-//! connects, `tenants.rs` is the table of who is known, `refusal.rs` makes the "no", `check.rs` numbers the invariants.
+//! connects, `tenants.rs` is the table of who is known, `lifecycle.rs` is what operators do, `refusal.rs` makes the "no", `decision.rs`
+//! has the types of the answers, `check.rs` numbers the invariants.
 
 mod budget;
 mod check;
+mod decision;
 
 mod failure;
 mod lifecycle;
@@ -36,12 +38,9 @@ mod watch;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use smallvec::SmallVec;
 
 use self::budget::{Claim, InTotal, Permit, Scope, State};
 use self::failure::Due;
@@ -50,11 +49,12 @@ use self::queue::Waiter;
 use self::slots::Slots;
 use self::tenants::{InQuiet, Mode, Server, Tenant};
 use self::watch::Watcher;
+use crate::Health;
 use crate::config::Settings;
 use crate::error::Holder;
 use crate::stats::Counters;
-use crate::{Health, TenantId};
 
+pub use self::decision::{Action, Actions, Decision, Held, TryDecision};
 pub use self::failure::Failure;
 pub use self::queue::{Ask, Polled};
 pub use self::refusal::{Refusal, Shortage};
@@ -82,79 +82,6 @@ pub type WaiterKey = Key<OfWaiter>;
 /// Names one tenant.
 pub(crate) type TenantKey = Key<OfTenant>;
 
-/// A connection that is handed out, with its permit.
-#[derive(Debug)]
-#[must_use]
-pub struct Held<C> {
-    /// The permit, in use.
-    pub permit: PermitKey,
-    /// The connection.
-    pub connection: C,
-}
-
-/// The answer to an acquire.
-#[derive(Debug)]
-#[must_use]
-pub enum Decision<C, E> {
-    /// An idle connection.
-    Take(Held<C>),
-    /// Nothing at once. [`Ledger::poll`] says what came of it.
-    Wait(WaiterKey),
-    /// No.
-    Refuse(Refusal<E>),
-    /// The tenant is not known: [`Ledger::admit`] it and ask again.
-    Unknown,
-}
-
-/// The answer to a `try_acquire`.
-#[derive(Debug)]
-#[must_use]
-pub enum TryDecision<C> {
-    /// An idle connection.
-    Take(Held<C>),
-    /// None that could be handed out at once.
-    NotIdle,
-    /// The tenant is being drained.
-    Draining,
-    /// The tenant was removed.
-    Removed,
-    /// The manager is closed.
-    Closed,
-}
-
-/// What is to be done outside the lock.
-#[derive(Debug)]
-#[must_use]
-pub enum Action<C, E> {
-    /// Connect, then answer [`Ledger::opened`] or [`Ledger::open_failed`].
-    Open {
-        /// The permit for it, opening.
-        permit: PermitKey,
-        /// Whose database.
-        tenant: TenantId,
-    },
-    /// Recycle, then answer [`Ledger::recycled`] or [`Ledger::recycle_failed`].
-    Recycle {
-        /// Its permit, in use.
-        permit: PermitKey,
-        /// What to recycle.
-        connection: C,
-    },
-    /// Close, then answer [`Ledger::closed`].
-    Close {
-        /// Its permit, closing.
-        permit: PermitKey,
-        /// What to close.
-        connection: C,
-    },
-    /// Wake a waiter or a watcher: it has an answer.
-    Wake(Waker),
-    /// Drop it; its `Drop` may be anybody's code.
-    DropWaker(Waker),
-    /// Drop it; its `Drop` may be anybody's code.
-    DropError(Arc<E>),
-}
-
 /// What an idle connection is good for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fitness {
@@ -166,9 +93,6 @@ enum Fitness {
     /// Idle for `validate_after_idle`.
     Aged,
 }
-
-/// The actions of one command; up to two of them need no allocation.
-pub type Actions<C, E> = SmallVec<[Action<C, E>; 2]>;
 
 /// The state of everything that is counted. See the module's documentation.
 pub struct Ledger<C, E> {
@@ -199,6 +123,8 @@ pub struct Ledger<C, E> {
     /// The latest time that a command brought. A coarse clock may lag behind a fine one; time does not go back here.
     latest: Time,
     closed: bool,
+    /// Limits were changed while connections were open.
+    limits_changed: bool,
     watchers: Slots<(), Watcher>,
     /// Where the next tick goes on looking.
     cursor: u32,
@@ -231,6 +157,7 @@ impl<C, E> Ledger<C, E> {
             strangers: List::new(),
             latest: Time::ZERO,
             closed: false,
+            limits_changed: false,
             watchers: Slots::new(),
             cursor: 0,
             overdue: 0,
@@ -437,14 +364,15 @@ impl<C, E> Ledger<C, E> {
     fn is_retired(&self, permit: u32, now: Time) -> bool {
         let entry = &self.permits[permit];
         let tenant = &self.tenants[entry.tenant];
-        let server = &self.servers[entry.server as usize].scope;
+        let server = &self.servers[entry.server as usize];
         self.closed
+            || server.paused
             || tenant.mode != Mode::Active
             || entry.expires_at <= now
             || entry.server != tenant.server
-            || tenant.counts.all() > tenant.cap
-            || server.counts.all() > server.cap
-            || self.total.counts.all() > self.total.cap
+            || tenant.counts.staying() > tenant.cap
+            || server.scope.counts.staying() > server.scope.cap
+            || self.total.counts.staying() > self.total.cap
     }
 
     fn recycle(&mut self, permit: u32, connection: C) {

@@ -8,6 +8,7 @@ mod factory;
 mod lease;
 #[doc(hidden)]
 pub mod ledger;
+mod operate;
 mod pools;
 mod provision;
 mod runtime;
@@ -20,12 +21,13 @@ pub use acquire::AcquireOptions;
 pub use builder::Builder;
 #[doc(hidden)]
 pub use config::Settings;
-pub use config::TenantLimits;
+pub use config::{Limits, TenantLimits};
 pub use error::{
     AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError,
 };
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
 pub use lease::{Lease, PoolLease};
-pub use pools::{CloseReport, DrainReport, TenantPools};
+pub use operate::{CloseReport, DrainReport};
+pub use pools::TenantPools;
 pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

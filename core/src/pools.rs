@@ -1,11 +1,11 @@
 //! [`TenantPools`]: the async edge around the ledger. One mutex; every command goes through [`Shared::with`], which decides
-//! under the lock and acts after it. `acquire.rs` waits, `lease.rs` gives back, `tasks.rs` opens, recycles and closes.
+//! under the lock and acts after it. `acquire.rs` waits, `lease.rs` gives back, `tasks.rs` opens, recycles and closes,
+//! `operate.rs` is what operators do.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc as StdArc;
 use std::task::Poll;
-use std::time::Duration;
 
 use crate::acquire::{AcquireOptions, Asked, acquire, acquire_pool};
 use crate::builder::Builder;
@@ -120,52 +120,6 @@ impl<F: PoolFactory> fmt::Debug for TenantPools<F> {
     }
 }
 
-/// What a drain left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
-    pub in_use: u64,
-    /// Connects still under way at the deadline.
-    pub opening: u64,
-    /// Closes still under way at the deadline.
-    pub closing: u64,
-    /// Permits still held by pool leases at the deadline.
-    pub pool_leased: u64,
-}
-
-impl DrainReport {
-    /// Whether the tenant holds no connection any more.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.in_use + self.opening + self.closing + self.pool_leased == 0
-    }
-}
-
-/// What a close left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CloseReport {
-    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
-    pub in_use: u64,
-    /// Connects still under way at the deadline. Each closes when it is done.
-    pub opening: u64,
-    /// Closes still under way at the deadline.
-    pub closing: u64,
-    /// Of those, the ones past `close_timeout`.
-    pub overdue: u64,
-    /// Permits still held by pool leases at the deadline.
-    pub pool_leased: u64,
-}
-
-impl CloseReport {
-    /// Whether no connection is left.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.in_use + self.opening + self.closing + self.pool_leased == 0
-    }
-}
-
 impl<F: PoolFactory> TenantPools<F> {
     /// Starts to build a manager over `factory`. See [`Builder`] for the settings.
     pub fn builder(factory: F) -> Builder<F> {
@@ -235,44 +189,6 @@ impl<F: PoolFactory> TenantPools<F> {
         }
     }
 
-    /// Closes the tenant's idle connections and says how many. What is in use is left alone. A name that is no tenant's
-    /// has none.
-    pub fn evict(&self, tenant: impl AsRef<str>) -> u32 {
-        self.shared.with_now(|ledger, now| ledger.evict(tenant.as_ref(), now))
-    }
-
-    /// Ends the use of a tenant, until [`resume`](Self::resume): acquires get [`AcquireError::Draining`], those in line at
-    /// once; idle connections close now and the others when they come back. Resolves when the tenant holds no connection,
-    /// or after `within`, with what is left. Draining a tenant that drains only waits; a name that is no tenant's has
-    /// nothing to drain.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the tenant draining.
-    pub async fn drain(&self, tenant: impl AsRef<str>, within: Duration) -> DrainReport {
-        let Ok(tenant) = TenantId::new(tenant) else {
-            return DrainReport { in_use: 0, opening: 0, closing: 0, pool_leased: 0 };
-        };
-        while !self.shared.with_now(|ledger, now| ledger.drain(tenant.as_str(), now)) {
-            self.shared.admit(&tenant);
-        }
-        self.shared.runtime.within(within, self.shared.empty(Some(tenant.as_str()))).await;
-        let left = self.tenant_stats(&tenant);
-        let of = |count: fn(&TenantStats) -> u64| left.as_ref().map_or(0, count);
-        DrainReport {
-            in_use: of(|stats| stats.in_use),
-            opening: of(|stats| stats.opening),
-            closing: of(|stats| stats.closing),
-            pool_leased: of(|stats| stats.pool_leased),
-        }
-    }
-
-    /// Ends a drain. The factory is asked anew which server the tenant lives on. True where the tenant was draining.
-    pub fn resume(&self, tenant: impl AsRef<str>) -> bool {
-        let Ok(tenant) = TenantId::new(tenant) else { return false };
-        let server = self.shared.factory.server(&tenant);
-        self.shared.with_now(|ledger, now| ledger.resume(tenant.as_str(), &server, now))
-    }
-
     /// A picture of the whole manager, from the same counts that decide.
     pub fn stats(&self) -> Stats {
         self.shared.with(|ledger, _| ledger.stats())
@@ -281,36 +197,6 @@ impl<F: PoolFactory> TenantPools<F> {
     /// A picture of one tenant; None where it is not known.
     pub fn tenant_stats(&self, tenant: impl AsRef<str>) -> Option<TenantStats> {
         self.shared.with(|ledger, _| ledger.tenant_stats(tenant.as_ref()))
-    }
-
-    /// Closes everything, and resolves when the last connection is closed: nothing opens any more, every waiting acquire
-    /// gets [`AcquireError::Closed`], idle connections close now and the others when they come back.
-    ///
-    /// It waits for leases as long as it takes; [`close_within`](Self::close_within) does not.
-    ///
-    /// # Cancel safety
-    /// Dropping the future only ends the waiting.
-    pub async fn close(&self) {
-        self.shared.with_now(|ledger, now| ledger.close(now));
-        self.shared.empty(None).await;
-    }
-
-    /// [`close`](Self::close) that waits for at most `within`, and reports what was left then.
-    ///
-    /// # Cancel safety
-    /// Dropping the future only ends the waiting.
-    pub async fn close_within(&self, within: Duration) -> CloseReport {
-        self.shared.runtime.within(within, self.close()).await;
-        // `within` may be zero, and `close` not even begun.
-        self.shared.with_now(|ledger, now| ledger.close(now));
-        let left = self.stats();
-        CloseReport {
-            in_use: left.in_use,
-            opening: left.opening,
-            closing: left.closing,
-            overdue: left.overdue,
-            pool_leased: left.pool_leased,
-        }
     }
 }
 

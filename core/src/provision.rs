@@ -17,7 +17,8 @@ use crate::tasks::with_permits;
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl<F: Provision> TenantPools<F> {
-    /// Makes the tenant's database if it is missing. An acquire never does.
+    /// Makes the tenant's database if it is missing. An acquire never does. It also ends the tenant's
+    /// [`remove`](Self::remove).
     ///
     /// It needs one permit on the tenant's server, for the connection that does it; that one is not the tenant's, and counts
     /// against the server and the total.
@@ -38,7 +39,7 @@ impl<F: Provision> TenantPools<F> {
             let created = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
                 let created = permits.shared.factory.create(&whose).await?;
                 // It may have been asked for in vain before; that is over.
-                permits.shared.with_now(|ledger, _| ledger.forgive(whose.as_str()));
+                permits.shared.with_now(|ledger, now| ledger.created(whose.as_str(), now));
                 Ok(created)
             });
             created.await

@@ -129,6 +129,12 @@ impl Counts {
         self.all
     }
 
+    /// All permits but those whose connection is being closed.
+    #[inline]
+    pub(super) fn staying(&self) -> u32 {
+        self.all - self.of(Place::Closing)
+    }
+
     #[inline]
     fn shift(&mut self, from: Place, to: Place) {
         self.places[from as usize] -= 1;
@@ -149,6 +155,8 @@ impl Counts {
 /// A cap over many tenants: one server's, or the total. `L` is the kind of its lists.
 pub(super) struct Scope<L> {
     pub(super) cap: u32,
+    /// The most that may still be taken after the cap was lowered under it; falls with what comes back.
+    pub(super) tolerated: u32,
     pub(super) counts: Counts,
     /// All reserves together.
     pub(super) reserved: u32,
@@ -167,6 +175,7 @@ impl<L> Scope<L> {
     pub(super) fn new(cap: u32) -> Self {
         Self {
             cap,
+            tolerated: cap,
             counts: Counts::default(),
             reserved: 0,
             unfilled: 0,
@@ -175,6 +184,16 @@ impl<L> Scope<L> {
             queued: 0,
             pace: Pace::default(),
         }
+    }
+
+    /// A lowered cap takes nobody's connection away: it holds for what is taken from here on.
+    pub(super) fn set_cap(&mut self, cap: u32) {
+        self.cap = cap;
+        self.tolerated = cap.max(self.counts.all);
+    }
+
+    fn gave_back(&mut self) {
+        self.tolerated = self.cap.max(self.tolerated.min(self.counts.all));
     }
 
     /// Whether a tenant that lacks `own` of its reserve may take a free permit. `effective` is what a full server takes
@@ -282,6 +301,8 @@ impl<C, E> Ledger<C, E> {
             ledger.servers[server as usize].scope.counts.sub(place);
             ledger.total.counts.sub(place);
         });
+        self.servers[server as usize].scope.gave_back();
+        self.total.gave_back();
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
         self.came_back(tenant, server, now);
         self.notify_watchers(tenant);

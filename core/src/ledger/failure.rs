@@ -87,9 +87,12 @@ fn backoff(failures: u32, random: u64) -> Duration {
 }
 
 impl<C, E> Ledger<C, E> {
-    /// What the server takes at present: its cap, or less after it said "full".
+    /// What the server takes at present: its cap, less after it said "full", nothing while it is paused.
     pub(super) fn server_cap(&self, server: u32) -> u32 {
         let entry = &self.servers[server as usize];
+        if entry.paused {
+            return 0;
+        }
         let full = entry.full.as_ref().map_or(u32::MAX, |full| full.limit + u32::from(full.probing));
         entry.scope.cap.min(full)
     }

@@ -6,7 +6,7 @@ use super::queue::Answer;
 use super::refusal::Refusal;
 use super::tenants::Mode;
 use super::{Ledger, Time};
-use crate::ServerId;
+use crate::{ServerId, Settings};
 
 impl<C, E> Ledger<C, E> {
     /// Active -> draining: nothing is handed out or opened any more; everybody in line is answered at once; what is idle
@@ -45,6 +45,113 @@ impl<C, E> Ledger<C, E> {
         // Its reserve may have moved with it.
         self.serve(now);
         true
+    }
+
+    /// Active or draining -> removed: as [`drain`](Self::drain), and a tombstone stays for `tombstone_ttl`.
+    pub fn remove(&mut self, name: &str, now: Time) -> bool {
+        let now = self.advance(now);
+        let Some(tenant) = self.find(name) else { return false };
+        if self.tenants[tenant].mode != Mode::Removed {
+            self.tenants[tenant].mode = Mode::Removed;
+            self.clear_out(tenant, || Refusal::Removed, now);
+        }
+        self.settle(tenant, now);
+        self.serve(now);
+        true
+    }
+
+    /// The tenant's database was made: failures to reach it and its tombstone are history.
+    pub fn created(&mut self, name: &str, now: Time) {
+        let now = self.advance(now);
+        if let Some(tenant) = self.find(name) {
+            self.close_circuit(tenant);
+            if self.tenants[tenant].mode == Mode::Removed {
+                self.tenants[tenant].mode = Mode::Active;
+            }
+            self.settle_anew(tenant, now);
+            self.serve(now);
+        }
+    }
+
+    /// Nothing is opened on a server any more, and nothing kept: what is idle closes now, what is out when it comes back.
+    /// Waiters keep their places and their deadlines.
+    pub fn pause(&mut self, id: &ServerId, now: Time) {
+        let now = self.advance(now);
+        let server = self.admit_server(id);
+        self.servers[server as usize].paused = true;
+        for permit in self.permits.indices() {
+            let entry = &self.permits[permit];
+            if entry.server == server && matches!(entry.state, State::Idle(_)) {
+                self.close_idle(permit, now);
+            }
+        }
+        self.serve(now);
+    }
+
+    /// Ends a pause: who waits is served. True where the server was paused.
+    pub fn unpause(&mut self, id: &ServerId, now: Time) -> bool {
+        let now = self.advance(now);
+        let server = self.admit_server(id);
+        let paused = std::mem::take(&mut self.servers[server as usize].paused);
+        self.serve(now);
+        paused
+    }
+
+    /// Takes new limits, which were checked. What is above a lowered one closes: the idle now, the others as they come back.
+    pub fn set_limits(&mut self, settings: Settings, now: Time) {
+        let now = self.advance(now);
+        self.settings = settings;
+        self.limits_changed = true;
+        self.total.set_cap(self.settings.max_connections);
+        for server in 0..self.servers.len() {
+            let id = self.servers[server].id.clone();
+            let limit = self.limit_of(&id);
+            let entry = &mut self.servers[server];
+            (entry.capped, entry.max_connecting) = (limit.capped, limit.max_connecting);
+            entry.scope.set_cap(limit.cap);
+        }
+        for tenant in self.tenants.indices() {
+            let limits = self.settings.tenants.get(&self.tenants[tenant].name).copied().unwrap_or_default();
+            self.limit_tenant(tenant, limits);
+            self.drop_pins(tenant, now);
+            self.touch(tenant, now);
+        }
+        self.shrink(now);
+        self.serve(now);
+    }
+
+    /// Fewer pins, for a smaller reserve: an idle connection that loses its pin closes.
+    fn drop_pins(&mut self, tenant: u32, now: Time) {
+        for permit in self.permits.indices() {
+            if self.tenants[tenant].pins <= self.tenants[tenant].reserve {
+                return;
+            }
+            let entry = &mut self.permits[permit];
+            if entry.tenant != tenant || !entry.pinned {
+                continue;
+            }
+            if matches!(entry.state, State::Idle(_)) {
+                self.close_idle(permit, now);
+            } else {
+                entry.pinned = false;
+                self.tenants[tenant].pins -= 1;
+            }
+        }
+    }
+
+    /// Closes idle connections while more than a cap are neither closing nor to be kept, the least recently used first.
+    fn shrink(&mut self, now: Time) {
+        let idle: Vec<u32> = self.total.idle.iter(&self.permits).collect();
+        for permit in idle {
+            let entry = &self.permits[permit];
+            let (tenant, server) = (&self.tenants[entry.tenant], &self.servers[entry.server as usize].scope);
+            if tenant.counts.staying() > tenant.cap
+                || server.counts.staying() > server.cap
+                || self.total.counts.staying() > self.total.cap
+            {
+                self.close_idle(permit, now);
+            }
+        }
     }
 
     /// Closes a tenant's idle connections; says how many.

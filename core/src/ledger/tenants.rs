@@ -95,6 +95,8 @@ pub(super) struct Server {
     pub(super) capped: bool,
     pub(super) ready: Ready,
     pub(super) max_connecting: u32,
+    /// Nothing is opened or kept on it.
+    pub(super) paused: bool,
     /// Closings whose permits its tenants will open connections with.
     pub(super) promised: u32,
     pub(super) epoch: u32,
@@ -103,6 +105,13 @@ pub(super) struct Server {
     pub(super) full: Option<ServerFull>,
     /// The last tenant that was told "server full", and when.
     pub(super) full_seen: Option<(TenantId, Time)>,
+}
+
+/// What the settings say of one server.
+pub(super) struct ServerLimit {
+    pub(super) cap: u32,
+    pub(super) capped: bool,
+    pub(super) max_connecting: u32,
 }
 
 impl<C, E> Ledger<C, E> {
@@ -158,7 +167,7 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    fn limit_tenant(&mut self, tenant: u32, limits: TenantLimits) {
+    pub(super) fn limit_tenant(&mut self, tenant: u32, limits: TenantLimits) {
         let cap = limits.max.unwrap_or(self.settings.max_connections_per_tenant);
         self.with_reserve(tenant, |ledger| {
             let entry = &mut ledger.tenants[tenant];
@@ -166,8 +175,11 @@ impl<C, E> Ledger<C, E> {
             entry.reserve = limits.reserve.unwrap_or(0);
             entry.weight = limits.weight.unwrap_or(1);
         });
+        self.pin_idle(tenant);
         debug_assert!(
-            self.tenants[tenant].reserve == 0 || self.total.unfilled <= self.total.cap - self.total.counts.all(),
+            self.limits_changed
+                || self.tenants[tenant].reserve == 0
+                || self.total.unfilled <= self.total.cap - self.total.counts.all(),
             "who has a reserve is known before others take it"
         );
     }
@@ -176,14 +188,14 @@ impl<C, E> Ledger<C, E> {
         // Few by nature: each stands for a cluster of the real world.
         let known = self.servers.iter().position(|server| server.id == *id);
         let index = known.unwrap_or_else(|| {
-            let limit = self.settings.servers.get(id).copied();
-            let cap = limit.unwrap_or(self.settings.max_connections);
+            let limit = self.limit_of(id);
             self.servers.push(Server {
                 id: id.clone(),
-                scope: Scope::new(cap),
-                capped: limit.is_some(),
+                scope: Scope::new(limit.cap),
+                capped: limit.capped,
                 ready: Ready::default(),
-                max_connecting: self.settings.max_connecting.unwrap_or_else(|| (cap / 4).max(2)),
+                max_connecting: limit.max_connecting,
+                paused: false,
                 promised: 0,
                 epoch: 0,
                 connect_time: None,
@@ -193,6 +205,14 @@ impl<C, E> Ledger<C, E> {
             self.servers.len() - 1
         });
         u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// A server's limits; the total's where it has none of its own.
+    pub(super) fn limit_of(&self, id: &ServerId) -> ServerLimit {
+        let limit = self.settings.servers.get(id).copied();
+        let cap = limit.unwrap_or(self.settings.max_connections);
+        let max_connecting = self.settings.max_connecting.unwrap_or_else(|| (cap / 4).max(2));
+        ServerLimit { cap, capped: limit.is_some(), max_connecting }
     }
 
     /// Starts or ends a tenant's quiet time, from which it is forgotten. Called after every change to what keeps it known.

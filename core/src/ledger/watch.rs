@@ -6,6 +6,7 @@ use super::budget::{Counts, Place};
 use super::slots::Key;
 use super::tenants::Mode;
 use super::{Action, Ledger, TenantKey};
+use crate::Settings;
 use crate::stats::{ServerStats, Stats, TenantStats};
 
 /// Someone waits for an end.
@@ -121,17 +122,15 @@ impl<C, E> Ledger<C, E> {
         })
     }
 
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Whether somebody is in a line.
     #[inline]
     pub fn anyone_waits(&self) -> bool {
         self.total.queued > 0
-    }
-
-    /// A tenant's connects failed for a reason that is gone: the next acquire may try at once.
-    pub fn forgive(&mut self, name: &str) {
-        if let Some(tenant) = self.find(name) {
-            self.close_circuit(tenant);
-        }
     }
 
     /// Whether nothing here changes with time: no permit is taken and nobody waits.

@@ -97,10 +97,8 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
                 collect(hands, polled);
             }
         }
-        19 if random.u32(..4) == 0 => {
-            rig.step(|ledger, now| ledger.drain(tenant, now));
-        }
-        19 | 20 => {
+        19 => operate(rig, random, tenant),
+        20 => {
             rig.step(|ledger, now| ledger.resume(tenant, &server_of(tenant), now));
         }
         21 => {
@@ -119,6 +117,27 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
         }
         24 => rig.pass(MS * random.u32(..400)),
         _ => one_answer(rig, random),
+    }
+}
+
+fn operate(rig: &mut Rig, random: &mut fastrand::Rng, tenant: &str) {
+    match random.u32(..12) {
+        0 | 1 => {
+            rig.step(|ledger, now| ledger.drain(tenant, now));
+        }
+        2 => {
+            rig.step(|ledger, now| ledger.remove(tenant, now));
+        }
+        3 | 4 => rig.step(|ledger, now| ledger.created(tenant, now)),
+        5 => rig.step(|ledger, now| ledger.pause(&server_of(tenant), now)),
+        6..=8 => {
+            rig.step(|ledger, now| ledger.unpause(&server_of(tenant), now));
+        }
+        9 => {
+            let new = settings(random);
+            rig.step(|ledger, now| ledger.set_limits(new, now));
+        }
+        _ => {}
     }
 }
 

@@ -1,0 +1,198 @@
+//! What operators do with a running manager: drain, remove, resume, evict, warm, pause, change limits, close. Each may be
+//! called again and again, beside each other and beside acquires. What they mean is in `ledger/lifecycle.rs`.
+
+use std::time::Duration;
+
+use crate::config::{Limits, Problems};
+use crate::error::{AcquireError, ConfigError};
+use crate::factory::PoolFactory;
+use crate::pools::TenantPools;
+use crate::stats::TenantStats;
+use crate::{ServerId, TenantId};
+
+/// What a drain left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
+    pub in_use: u64,
+    /// Connects still under way at the deadline.
+    pub opening: u64,
+    /// Closes still under way at the deadline.
+    pub closing: u64,
+    /// Permits still held by pool leases at the deadline.
+    pub pool_leased: u64,
+}
+
+impl DrainReport {
+    const EMPTY: Self = Self { in_use: 0, opening: 0, closing: 0, pool_leased: 0 };
+
+    /// Whether the tenant holds no connection any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.in_use + self.opening + self.closing + self.pool_leased == 0
+    }
+}
+
+/// What a close left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
+    pub in_use: u64,
+    /// Connects still under way at the deadline. Each closes when it is done.
+    pub opening: u64,
+    /// Closes still under way at the deadline.
+    pub closing: u64,
+    /// Of those, the ones past `close_timeout`.
+    pub overdue: u64,
+    /// Permits still held by pool leases at the deadline.
+    pub pool_leased: u64,
+}
+
+impl CloseReport {
+    /// Whether no connection is left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.in_use + self.opening + self.closing + self.pool_leased == 0
+    }
+}
+
+impl<F: PoolFactory> TenantPools<F> {
+    /// Closes the tenant's idle connections and says how many. What is in use is left alone. A name that is no tenant's
+    /// has none.
+    pub fn evict(&self, tenant: impl AsRef<str>) -> u32 {
+        self.shared.with_now(|ledger, now| ledger.evict(tenant.as_ref(), now))
+    }
+
+    /// Ends the use of a tenant, until [`resume`](Self::resume): acquires get [`AcquireError::Draining`], those in line at
+    /// once; idle connections close now and the others when they come back. Resolves when the tenant holds no connection,
+    /// or after `within`, with what is left. Draining a tenant that drains only waits; a name that is no tenant's has
+    /// nothing to drain.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the tenant draining.
+    pub async fn drain(&self, tenant: impl AsRef<str>, within: Duration) -> DrainReport {
+        let Ok(tenant) = TenantId::new(tenant) else { return DrainReport::EMPTY };
+        while !self.shared.with_now(|ledger, now| ledger.drain(tenant.as_str(), now)) {
+            self.shared.admit(&tenant);
+        }
+        self.left_after(&tenant, within).await
+    }
+
+    /// Ends the use of a tenant for good: as [`drain`](Self::drain), and its callers get [`AcquireError::Removed`] for
+    /// `tombstone_ttl`, so that nobody who is late brings it back. Its database is left alone; see
+    /// [`drop_database`](Self::drop_database). [`create`](Self::create) makes it a tenant again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the tenant removed.
+    pub async fn remove(&self, tenant: impl AsRef<str>, within: Duration) -> DrainReport {
+        let Ok(tenant) = TenantId::new(tenant) else { return DrainReport::EMPTY };
+        while !self.shared.with_now(|ledger, now| ledger.remove(tenant.as_str(), now)) {
+            self.shared.admit(&tenant);
+        }
+        self.left_after(&tenant, within).await
+    }
+
+    /// What the tenant holds once it holds nothing, or after `within`.
+    async fn left_after(&self, tenant: &TenantId, within: Duration) -> DrainReport {
+        self.shared.runtime.within(within, self.shared.empty(Some(tenant.as_str()))).await;
+        let left = self.tenant_stats(tenant);
+        let of = |count: fn(&TenantStats) -> u64| left.as_ref().map_or(0, count);
+        DrainReport {
+            in_use: of(|stats| stats.in_use),
+            opening: of(|stats| stats.opening),
+            closing: of(|stats| stats.closing),
+            pool_leased: of(|stats| stats.pool_leased),
+        }
+    }
+
+    /// Ends a drain. The factory is asked anew which server the tenant lives on. True where the tenant was draining.
+    pub fn resume(&self, tenant: impl AsRef<str>) -> bool {
+        let Ok(tenant) = TenantId::new(tenant) else { return false };
+        let server = self.shared.factory.server(&tenant);
+        self.shared.with_now(|ledger, now| ledger.resume(tenant.as_str(), &server, now))
+    }
+
+    /// Opens connections ahead, until the tenant has `connections` that are idle or were opened by this call. They are
+    /// acquired one after the other and given back together, so that every limit holds and nobody is passed over; others
+    /// may be closed to make room, as by any acquire.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire). What was opened before stays open.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire). What was opened before stays open.
+    pub async fn warm(&self, tenant: impl AsRef<str>, connections: u32) -> Result<(), AcquireError<F::Error>> {
+        let tenant = TenantId::new(tenant)?;
+        let mut leases = Vec::new();
+        for _ in 0..connections {
+            leases.push(self.acquire(&tenant).await?);
+        }
+        Ok(())
+    }
+
+    /// Opens nothing on a server any more and keeps nothing open: idle connections close now, the others when they come
+    /// back. Acquires wait in line, within their deadlines, until [`unpause`](Self::unpause); a refusal names the server, with
+    /// a limit of 0. Pausing a server that is paused changes nothing.
+    pub fn pause(&self, server: impl Into<ServerId>) {
+        let server = server.into();
+        self.shared.with_now(|ledger, now| ledger.pause(&server, now));
+    }
+
+    /// Ends a pause: those in line are served. True where the server was paused.
+    pub fn unpause(&self, server: impl Into<ServerId>) -> bool {
+        let server = server.into();
+        self.shared.with_now(|ledger, now| ledger.unpause(&server, now))
+    }
+
+    /// Changes limits while the manager runs. A raised one holds at once. Under a lowered one idle connections close at once
+    /// and the others as they come back; nothing above it is opened. Of two calls at once the last one wins.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names every limit that is out of bounds, alone or against another; then none is changed.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), ConfigError> {
+        let mut settings = self.shared.with(|ledger, _| ledger.settings().clone());
+        let mut problems = Problems::default();
+        limits.apply(&mut settings, &mut problems);
+        settings.check(&mut problems, |tenant| self.shared.factory.server(tenant));
+        let least_known = settings.max_connections.saturating_add(settings.max_waiters);
+        problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
+        problems.into_result()?;
+        for tenant in settings.tenants.keys() {
+            self.shared.admit(tenant);
+        }
+        self.shared.with_now(|ledger, now| ledger.set_limits(settings, now));
+        Ok(())
+    }
+
+    /// Closes everything, and resolves when the last connection is closed: nothing opens any more, every waiting acquire
+    /// gets [`AcquireError::Closed`], idle connections close now and the others when they come back.
+    ///
+    /// It waits for leases as long as it takes; [`close_within`](Self::close_within) does not.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ends the waiting.
+    pub async fn close(&self) {
+        self.shared.with_now(|ledger, now| ledger.close(now));
+        self.shared.empty(None).await;
+    }
+
+    /// [`close`](Self::close) that waits for at most `within`, and reports what was left then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only ends the waiting.
+    pub async fn close_within(&self, within: Duration) -> CloseReport {
+        self.shared.runtime.within(within, self.close()).await;
+        // `within` may be zero, and `close` not even begun.
+        self.shared.with_now(|ledger, now| ledger.close(now));
+        let left = self.stats();
+        CloseReport {
+            in_use: left.in_use,
+            opening: left.opening,
+            closing: left.closing,
+            overdue: left.overdue,
+            pool_leased: left.pool_leased,
+        }
+    }
+}
