@@ -71,7 +71,7 @@ pub enum OfPermit {}
 /// Tags a [`WaiterKey`].
 #[derive(Debug)]
 pub enum OfWaiter {}
-/// Tags a [`TenantId`].
+/// Tags the key of a tenant.
 #[derive(Debug)]
 pub enum OfTenant {}
 

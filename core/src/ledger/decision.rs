@@ -25,11 +25,11 @@ pub struct Held<C> {
 pub enum Decision<C, E> {
     /// An idle connection.
     Take(Held<C>),
-    /// Nothing at once. [`Ledger::poll`] says what came of it.
+    /// Nothing at once. [`Ledger::poll`](super::Ledger::poll) says what came of it.
     Wait(WaiterKey),
     /// No.
     Refuse(Refusal<E>),
-    /// The tenant is not known: [`Ledger::admit`] it and ask again.
+    /// The tenant is not known: [`Ledger::admit`](super::Ledger::admit) it and ask again.
     Unknown,
 }
 
@@ -53,21 +53,21 @@ pub enum TryDecision<C> {
 #[derive(Debug)]
 #[must_use]
 pub enum Action<C, E> {
-    /// Connect, then answer [`Ledger::opened`] or [`Ledger::open_failed`].
+    /// Connect, then answer [`Ledger::opened`](super::Ledger::opened) or [`Ledger::open_failed`](super::Ledger::open_failed).
     Open {
         /// The permit for it, opening.
         permit: PermitKey,
         /// Whose database.
         tenant: TenantId,
     },
-    /// Recycle, then answer [`Ledger::recycled`] or [`Ledger::recycle_failed`].
+    /// Recycle, then answer [`Ledger::recycled`](super::Ledger::recycled) or [`Ledger::recycle_failed`](super::Ledger::recycle_failed).
     Recycle {
         /// Its permit, in use.
         permit: PermitKey,
         /// What to recycle.
         connection: C,
     },
-    /// Close, then answer [`Ledger::closed`].
+    /// Close, then answer [`Ledger::closed`](super::Ledger::closed).
     Close {
         /// Its permit, closing.
         permit: PermitKey,
