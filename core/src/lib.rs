@@ -11,6 +11,7 @@ pub mod ledger;
 mod operate;
 mod pools;
 mod provision;
+#[cfg_attr(tenantry_loom, path = "runtime/model.rs")]
 mod runtime;
 mod stats;
 mod sync;
@@ -29,5 +30,8 @@ pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory
 pub use lease::{Lease, PoolLease};
 pub use operate::{CloseReport, DrainReport};
 pub use pools::TenantPools;
+#[cfg(tenantry_loom)]
+#[doc(hidden)]
+pub use runtime::Tasks;
 pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

@@ -40,6 +40,9 @@ impl<F: PoolFactory> Shared<F> {
         let mut ledger = lock(&self.ledger);
         let now = if ledger.anyone_waits() { self.runtime.now() } else { self.runtime.coarse() };
         let result = command(&mut ledger, now);
+        // In a model, every state that any schedule reaches is recounted.
+        #[cfg(tenantry_loom)]
+        ledger.check();
         let actions = ledger.take_actions();
         drop(ledger);
         if !actions.is_empty() {
@@ -187,6 +190,19 @@ impl<F: PoolFactory> TenantPools<F> {
                 TryDecision::Closed => return Err(TryAcquireError::Closed),
             }
         }
+    }
+
+    /// Recounts the ledger; panics where an invariant does not hold ([`Ledger::check`]). For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.shared.with(|ledger, _| ledger.check());
+    }
+
+    /// The tasks that a model's threads run.
+    #[cfg(tenantry_loom)]
+    #[doc(hidden)]
+    pub fn tasks(&self) -> crate::runtime::Tasks {
+        self.shared.runtime.tasks().clone()
     }
 
     /// A picture of the whole manager, from the same counts that decide.

@@ -1,10 +1,15 @@
 //! The primitives that a model checker replaces. Everything shared between threads goes through here.
+//!
+//! `Arc` stays the standard library's in a model as well: methods on `&Arc<Self>` take no other. What an own `Arc` would
+//! show, a manager that is never dropped, the models see by their factory's `Drop`.
 
 #[cfg(not(tenantry_loom))]
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 
 #[cfg(tenantry_loom)]
-pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+pub(crate) use std::sync::Arc;
 
 use std::sync::PoisonError;
 
