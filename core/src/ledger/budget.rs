@@ -68,7 +68,7 @@ pub(super) enum State<C> {
 /// Who counts on the permit of a connection that is being closed.
 #[derive(Clone, Copy)]
 pub(super) enum Claim {
-    /// Nobody yet. It stands in its server's and the total's list of closings.
+    /// Nobody yet. It stands in its tenant's list of spare ones, and in its server's and the total's list of closings.
     Spare,
     /// One tenant. It stands in that tenant's list of promises.
     Promised(Promise),
@@ -409,7 +409,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Changes who counts on the permit of a closing, and with it the list that it stands in.
     pub(super) fn set_claim(&mut self, closing: u32, claim: Claim) {
-        let server = self.permits[closing].server as usize;
+        let (owner, server) = (self.permits[closing].tenant, self.permits[closing].server as usize);
         let State::Closing { claim: entry, .. } = &mut self.permits[closing].state else {
             unreachable!("only a closing is claimed")
         };
@@ -417,6 +417,8 @@ impl<C, E> Ledger<C, E> {
             Claim::Spare => {
                 self.servers[server].scope.closing.remove(&mut self.permits, closing);
                 self.total.closing.remove(&mut self.permits, closing);
+                self.tenants[owner].spare.remove(&mut self.permits, closing);
+                self.refresh(owner);
             }
             Claim::Promised(promise) => {
                 self.tenants[promise.tenant.index()].promises.remove(&mut self.permits, closing);
@@ -429,6 +431,8 @@ impl<C, E> Ledger<C, E> {
             Claim::Spare => {
                 self.servers[server].scope.closing.push(&mut self.permits, closing);
                 self.total.closing.push(&mut self.permits, closing);
+                self.tenants[owner].spare.push(&mut self.permits, closing);
+                self.refresh(owner);
             }
             Claim::Promised(promise) => {
                 self.tenants[promise.tenant.index()].promises.push(&mut self.permits, closing);

@@ -107,6 +107,8 @@ impl<C, E> Ledger<C, E> {
         for (at, tenant) in self.tenants.iter() {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
             same(tenant.idle.iter(&self.permits).collect(), idle_of(&mine), "3: a tenant's idle");
+            let spare = idle_of(&|index| self.permits[index].tenant == at && is_spare(index));
+            same_set(tenant.spare.iter(&self.permits).collect(), spare, "4: a tenant's spare closings");
         }
         for (index, permit) in self.permits.iter() {
             let open = matches!(permit.state.place(), Place::Idle | Place::InUse);

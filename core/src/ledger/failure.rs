@@ -262,7 +262,7 @@ impl<C, E> Ledger<C, E> {
     fn lower_limit(&mut self, server: u32, random: u64, now: Time) {
         let entry = &mut self.servers[server as usize];
         let counts = &entry.scope.counts;
-        let limit = (counts.all() - counts.of(Place::Opening)).max(1);
+        let limit = counts.all() - counts.of(Place::Opening);
         if entry.full.is_none() {
             self.due.insert((now + BACKOFF_MAX, Due::ServerAgain(server)));
         }

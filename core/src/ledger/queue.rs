@@ -79,6 +79,8 @@ pub(super) enum Lane {
     Reserved,
     /// To open a connection.
     Common,
+    /// To open a connection in the place of one of its own that is being closed, as its own cap is short.
+    Exchange,
     /// For a pool lease, in exchange for an idle connection of its own, as its own cap is short.
     PoolExchange,
     /// For a pool lease, within the reserve. Pool leases need no opening slot.
@@ -88,8 +90,8 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Reserved, Self::Common, Self::PoolExchange, Self::PoolReserved, Self::Pool];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Reserved, Self::Common, Self::Exchange, Self::PoolExchange, Self::PoolReserved, Self::Pool];
 
     pub(super) fn is_pool(self) -> bool {
         matches!(self, Self::PoolExchange | Self::PoolReserved | Self::Pool)
@@ -98,7 +100,7 @@ impl Lane {
 
 #[derive(Default)]
 pub(super) struct Ready {
-    pub(super) lanes: [BTreeSet<Turn>; 5],
+    pub(super) lanes: [BTreeSet<Turn>; 6],
 }
 
 /// What is on its way to a tenant, in the three senses that matter.
@@ -246,21 +248,29 @@ impl<C, E> Ledger<C, E> {
         if entry.line.is_empty() || entry.mode != Mode::Active || self.wants(tenant) == 0 {
             return None;
         }
-        let room = self.expected(tenant) < entry.cap;
+        let (expected, slots) = (self.expected(tenant), self.opening_slots(tenant));
+        let (room, exchange) = (expected < entry.cap, expected == entry.cap);
         let reserved = entry.unfilled() > 0;
         if self.pool_at_head(tenant).is_some() {
-            let exchange = entry.counts.all() <= entry.cap && !entry.idle.is_empty();
+            if slots == 0 {
+                return None;
+            }
+            let own = !entry.spare.is_empty() || !entry.idle.is_empty();
             return match (room, reserved) {
-                (false, _) => exchange.then_some(Lane::PoolExchange),
+                (false, _) => (exchange && own).then_some(Lane::PoolExchange),
                 (true, true) => Some(Lane::PoolReserved),
                 (true, false) => Some(Lane::Pool),
             };
         }
         // An idle connection of its own is for its own line first (`serve_line`).
-        if !room || !entry.idle.is_empty() || self.opening_soon(tenant) >= self.opening_slots(tenant) {
+        if !entry.idle.is_empty() || self.opening_soon(tenant) >= slots {
             return None;
         }
-        Some(if reserved { Lane::Reserved } else { Lane::Common })
+        match (room, reserved) {
+            (false, _) => (exchange && !entry.spare.is_empty()).then_some(Lane::Exchange),
+            (true, true) => Some(Lane::Reserved),
+            (true, false) => Some(Lane::Common),
+        }
     }
 
     /// The waiter for a pool lease that is first in a tenant's line, if it is one.

@@ -31,7 +31,8 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn keep_promise(&mut self, tenant: u32, now: Time) {
         if let Some((lane, _)) = self.tenants[tenant].ready
             && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
-            && let Some(Source::Free) = self.source(tenant, lane)
+            && self.has_slot(tenant, lane)
+            && self.has_room(tenant)
         {
             self.give_turn(tenant, lane, Source::Free, now);
         }
@@ -91,23 +92,35 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn source(&self, tenant: u32, lane: Lane) -> Option<Source> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
-        if lane == Lane::PoolExchange {
-            let mut closing = server.scope.closing.iter(&self.permits);
-            let own = closing.find(|&closing| self.permits[closing].tenant == tenant);
-            return own.or(entry.idle.oldest()).map(Source::Victim);
-        }
-        if !lane.is_pool() && server.scope.counts.of(Place::Opening) + server.promised >= server.max_connecting {
+        if !self.has_slot(tenant, lane) {
             return None;
         }
         let (takes, own) = (self.server_cap(entry.server), entry.unfilled());
+        if let Lane::Exchange | Lane::PoolExchange = lane {
+            let victim = entry.spare.oldest().or(entry.idle.oldest());
+            return victim.filter(|_| server.scope.counts.all() <= takes).map(Source::Victim);
+        }
         let victim = server.scope.victim(takes, own);
         if !server.scope.has_room(takes, own) || (self.was_told_full(tenant) && victim.is_some()) {
             victim.map(Source::Victim)
-        } else if !self.total.has_room(self.total.cap, own) {
+        } else if !self.has_room(tenant) {
             self.total.victim(self.total.cap, own).map(Source::Victim)
         } else {
             Some(Source::Free)
         }
+    }
+
+    /// Whether the tenant's server has an opening slot, where its lane needs one.
+    fn has_slot(&self, tenant: u32, lane: Lane) -> bool {
+        let server = &self.servers[self.tenants[tenant].server as usize];
+        lane.is_pool() || server.scope.counts.of(Place::Opening) + server.promised < server.max_connecting
+    }
+
+    /// Whether a permit is free for the tenant.
+    fn has_room(&self, tenant: u32) -> bool {
+        let (server, own) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
+        self.servers[server as usize].scope.has_room(self.server_cap(server), own)
+            && self.total.has_room(self.total.cap, own)
     }
 
     fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Time) {

@@ -33,6 +33,8 @@ pub(super) struct Tenant<E> {
     pub(super) answered: List<InLine>,
     /// Closings of others or its own whose permits are for it.
     pub(super) promises: List<InTenant>,
+    /// Its own connections that are being closed and that nobody counts on yet.
+    pub(super) spare: List<InTenant>,
     /// How many times in a row a promise to it took too long.
     pub(super) lateness: u8,
     /// How many of its connections are being cleaned or validated.
@@ -142,6 +144,7 @@ impl<C, E> Ledger<C, E> {
             pools_in_line: 0,
             answered: List::new(),
             promises: List::new(),
+            spare: List::new(),
             lateness: 0,
             recycling: 0,
             pins: 0,
