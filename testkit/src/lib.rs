@@ -1,6 +1,7 @@
 //! Fakes and suites for code that uses tenantry: start with [`FakeFactory`], a driver that lives in memory.
 #![doc = include_str!("../README.md")]
 
+pub mod conformance;
 pub mod fake;
 #[cfg(feature = "proxy")]
 pub mod proxy;
