@@ -49,8 +49,9 @@ const MAX_APPLICATION_NAME: usize = 63;
 ///
 /// # Letting go
 /// A server process lives on for a moment after its client has closed, and until the end of its query if one was dropped
-/// half-way. So `close` cancels a query that still runs (by PostgreSQL's own request for that, on a short-lived socket that
-/// is no session), says goodbye, and waits for the server to close its side. When its time is over, it drops the socket.
+/// half-way. So `recycle` and `close` cancel a query that still runs after its user has left (by PostgreSQL's own request for
+/// that, on a short-lived socket that is no session), and `close` says goodbye and waits for the server to close its side.
+/// When its time is over, it drops the socket.
 ///
 /// # Encryption
 /// There is none yet: a config with `sslmode=require` fails to connect, one with `prefer` connects without.
@@ -217,7 +218,7 @@ impl PoolFactory for PostgresFactory {
     }
 
     async fn recycle(&self, connection: &mut PostgresConnection) -> Result<(), Error> {
-        connection.recycle().await
+        connection.recycle(&self.base).await
     }
 
     async fn close(&self, connection: PostgresConnection, within: Duration) {

@@ -6,6 +6,7 @@ mod support;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use diesel::sql_types::Integer;
 use diesel::{ExpressionMethods as _, IntoSql as _, QueryDsl as _, SelectableHelper as _};
@@ -221,6 +222,19 @@ async fn an_answer_that_nobody_read_to_its_end_is_not_clean() {
     drop(stream);
     cluster.recycle(&mut connection).await;
     plain_query(&mut connection).await;
+}
+
+#[tokio::test]
+async fn a_query_that_was_dropped_half_way_is_cancelled_by_the_recycle() {
+    let cluster = Cluster::new().await;
+    let mut connection = cluster.connect().await;
+    for _ in 0..10 {
+        let slow = connection.batch_execute("SELECT pg_sleep(3600)");
+        assert!(tokio::time::timeout(Duration::from_millis(5), slow).await.is_err());
+        cluster.recycle(&mut connection).await;
+        plain_query(&mut connection).await;
+    }
+    assert!(cluster.server.log().contains("canceling statement due to user request"));
 }
 
 diesel::table! {

@@ -31,7 +31,7 @@ const CLEAN_AFTER_ROLLBACK: &str = "ROLLBACK; \
                      SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; \
                      SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'";
 
-/// How long a query may go on after the client has left before it is cancelled. Doubled before each further request, as
+/// How long a query may go on after its user has left before it is cancelled. Doubled before each further request, as
 /// one that comes before its query does nothing.
 const CANCEL_AFTER: Duration = Duration::from_millis(10);
 
@@ -78,7 +78,8 @@ impl PostgresConnection {
     pub(super) async fn open(config: &Config) -> Result<Self, Error> {
         let (client, link) = Link::open(config, During::Connect).await?;
         let inner = AsyncPgConnection::try_from(client).await.map_err(Error::SetUp)?;
-        // Those settings are the connection's own.
+        // diesel does not wait for the last answers. Then its settings are the connection's own.
+        link.settle().await?;
         link.session.unmark();
         Ok(Self { inner, link, was_answering: false })
     }
@@ -103,13 +104,13 @@ impl PostgresConnection {
         }
     }
 
-    /// Cleans it, and has proof that the server answers.
-    pub(super) async fn recycle(&mut self) -> Result<(), Error> {
+    /// Cleans it, and has proof that the server answers. A query that was dropped half-way and still runs is cancelled.
+    pub(super) async fn recycle(&mut self, config: &Config) -> Result<(), Error> {
         let session = Arc::clone(&self.link.session);
         // An answer that was on its way when the user left is proof enough. diesel says goodbye to a statement that it
         // does not keep without waiting, so that is the common case, and there is nothing to clean.
         let has_answered = self.was_answering;
-        self.link.settle().await?;
+        self.link.settle_or_cancel(&self.inner.cancel_token(), config).await?;
         if !(has_answered && self.health() == Health::Clean) {
             // What is left to do is known only now: before, a BEGIN could have been on its way.
             let clean = if session.is_in_transaction() { CLEAN_AFTER_ROLLBACK } else { CLEAN };
@@ -185,20 +186,27 @@ impl Link {
         if self.session.is_lost() { Err(Error::Lost) } else { Ok(()) }
     }
 
+    /// The same, and cancels a query that takes its time, as nobody waits for it any more. One that comes too late for that
+    /// does no harm: it is over when this is, and the server forgets it before it reads the next question.
+    async fn settle_or_cancel(&self, cancel: &CancelToken, config: &Config) -> Result<(), Error> {
+        let mut patience = CANCEL_AFTER;
+        loop {
+            if let Ok(settled) = tokio::time::timeout(patience, self.settle()).await {
+                return settled;
+            }
+            cancel_query(cancel, &self.address, config).await;
+            patience *= 2;
+        }
+    }
+
     /// Says goodbye with the drop of `client` and waits for the server to close its side, which it does after it has
     /// freed its place. A query that still runs is cancelled. After `within`, the socket is closed without a word.
     pub(super) async fn close<C>(mut self, client: C, cancel: CancelToken, config: &Config, within: Duration) {
-        drop(client);
-        // The goodbye queues behind the answers that are owed.
         let goodbye = async {
-            let mut patience = CANCEL_AFTER;
-            while tokio::time::timeout(patience, self.driver.ended()).await.is_err() {
-                if self.session.owes_nothing() || self.session.is_lost() {
-                    return self.driver.ended().await;
-                }
-                cancel_query(&cancel, &self.address, config).await;
-                patience *= 2;
-            }
+            // Settled or lost: either way the goodbye is all that is left to say.
+            let _ = self.settle_or_cancel(&cancel, config).await;
+            drop(client);
+            self.driver.ended().await;
         };
         if tokio::time::timeout(within, goodbye).await.is_err() {
             self.driver.abort().await;
@@ -206,7 +214,8 @@ impl Link {
     }
 }
 
-/// Best effort: where it fails, the query runs to its end or the socket is closed at the bound.
+/// Best effort: where it fails, the query runs to its end or the socket is closed at the bound. Resolves when the server
+/// has passed the request on.
 async fn cancel_query(cancel: &CancelToken, address: &Address, config: &Config) {
     if let Ok(socket) = Socket::open(address, config).await {
         let _ = cancel.cancel_query_raw(Wire::unwatched(socket), NoTls).await;
