@@ -139,7 +139,7 @@ impl<DB: Engine> Connection<DB> {
 
     /// What the connection is fit for, without a round trip.
     pub(crate) fn health(&self) -> Health {
-        match self.track.health() {
+        match self.track.health(DB::ABANDONED, DB::CHANGED) {
             verdict @ (Health::Lost | Health::Broken) => verdict,
             _ if self.raw.is_in_transaction() => DB::OPEN_TRANSACTION,
             // The ROLLBACK of a dropped transaction is written, but not sent, until the next use.

@@ -23,6 +23,12 @@ pub trait Driver: Database {
     /// How the engine reads SQL.
     const SYNTAX: Syntax;
 
+    /// What a query, stream or `begin` dropped half-way makes of a connection.
+    const ABANDONED: Health;
+
+    /// What a statement that may have changed the session makes of a connection. `Broken` where nothing can undo it.
+    const CHANGED: Health;
+
     /// What a transaction makes of a connection whose user left it open. `Dirty` where the driver can roll it back.
     const OPEN_TRANSACTION: Health;
 

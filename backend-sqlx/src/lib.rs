@@ -12,7 +12,11 @@ mod engine;
 mod error;
 mod executor;
 mod hook;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod names;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod places;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -23,6 +27,8 @@ mod track;
 pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{During, Error};
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlFactory;
 pub use names::InvalidName;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresFactory;

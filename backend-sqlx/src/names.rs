@@ -26,10 +26,11 @@ pub enum InvalidName {
         /// Which ones are allowed.
         allowed: &'static str,
     },
-    /// An upper case letter in the name of a file.
+    /// An upper case letter in the name of a file, or of a database that a server may keep as one.
     #[error(
-        "there is an upper case letter at byte {at}: on some file systems `A` and `a` name one file, which two \
-         tenants would share. Use lower case for the tenant, or turn on `encoded_names` on the factory"
+        "there is an upper case letter at byte {at}: on some systems `A` and `a` name one file or database, which two \
+         tenants would share. Use lower case for the tenant, or the factory's rule for names (`encoded_names`, \
+         `database_names`)"
     )]
     #[non_exhaustive]
     UpperCase {
@@ -48,24 +49,29 @@ pub enum InvalidName {
     Reserved,
 }
 
-/// What [`file_stem`] allows.
-const FILE_CHARACTERS: &str = "a-z, 0-9, '-', '_', and inside of the name '.' and ' '";
+/// What [`plain_name`] allows.
+const PLAIN_CHARACTERS: &str = "a-z, 0-9, '-', '_', and inside of the name '.' and ' '";
 
 /// The most bytes of a file's name before its extension: 255, less `.db` and the longest of what SQLite appends.
 const MAX_STEM: usize = 255 - ".db-journal".len();
 
 /// The file name of a tenant, without its extension: the tenant's name itself, or an error.
+pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
+    plain_name(tenant, MAX_STEM)
+}
+
+/// The tenant's name itself if every system can name a file so, or an error.
 ///
 /// Only lower case ASCII passes, so two names that differ also differ to a file system that folds case, or that takes
 /// two spellings of one accented letter for one. The limits of all systems apply on each, so that a folder of
 /// databases can be moved.
-pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
+pub(crate) fn plain_name(tenant: &str, allowed: usize) -> Result<String, InvalidName> {
     for (at, c) in tenant.char_indices() {
         match c {
             'a'..='z' | '0'..='9' | '-' | '_' | '.' | ' ' => {}
             'A'..='Z' => return Err(InvalidName::UpperCase { at }),
             _ => {
-                return Err(InvalidName::Character { at, allowed: FILE_CHARACTERS });
+                return Err(InvalidName::Character { at, allowed: PLAIN_CHARACTERS });
             }
         }
     }
@@ -81,7 +87,7 @@ pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
     if is_windows_device(tenant) {
         return Err(InvalidName::Reserved);
     }
-    bounded(tenant.to_owned(), MAX_STEM)
+    bounded(tenant.to_owned(), allowed)
 }
 
 /// The file name of any tenant, without its extension: what [`file_stem`] would refuse is written as `%` and two lower
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn names_that_leave_the_folder_or_trick_a_file_system_are_refused() {
         use InvalidName::{Character, Dots, Reserved, TooLong, UpperCase};
-        let allowed = FILE_CHARACTERS;
+        let allowed = PLAIN_CHARACTERS;
         for (name, error) in [
             ("../acme", Character { at: 2, allowed }),
             ("/etc/passwd", Character { at: 0, allowed }),

@@ -20,12 +20,9 @@ use crate::error::{During, Error};
 use crate::executor::tracked;
 use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::database_name;
+use crate::places::Places;
 use crate::statement::Syntax;
 use crate::track::Ending;
-
-type Resolver = Arc<dyn Fn(TenantId) -> BoxFuture<'static, Result<PgConnectOptions, Error>> + Send + Sync>;
-type Naming = Arc<dyn Fn(&TenantId) -> String + Send + Sync>;
-type ServerOf = Arc<dyn Fn(&TenantId) -> ServerId + Send + Sync>;
 
 /// The most bytes of a name in PostgreSQL, which cuts off the rest without a word.
 const MAX_NAME: usize = 63;
@@ -80,9 +77,7 @@ const LINGER: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct PostgresFactory {
     base: PgConnectOptions,
-    naming: Option<Naming>,
-    resolver: Option<Resolver>,
-    server_of: Option<ServerOf>,
+    places: Places<PgConnectOptions>,
     after_connect: Option<Hook<Postgres>>,
     pool_options: PgPoolOptions,
     statement_timeout: Option<Duration>,
@@ -100,9 +95,7 @@ impl PostgresFactory {
     pub fn new(options: PgConnectOptions) -> Self {
         Self {
             base: options,
-            naming: None,
-            resolver: None,
-            server_of: None,
+            places: Places::default(),
             after_connect: None,
             pool_options: PgPoolOptions::new(),
             statement_timeout: None,
@@ -119,7 +112,7 @@ impl PostgresFactory {
     /// different tenants, or they share a database.
     #[must_use]
     pub fn database_names(mut self, rule: impl Fn(&TenantId) -> String + Send + Sync + 'static) -> Self {
-        self.naming = Some(Arc::new(rule));
+        self.places.set_names(rule);
         self
     }
 
@@ -132,14 +125,14 @@ impl PostgresFactory {
         R: Fn(TenantId) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<PgConnectOptions, Error>> + Send + 'static,
     {
-        self.resolver = Some(Arc::new(move |tenant| Box::pin(resolver(tenant))));
+        self.places.set_resolver(resolver);
         self
     }
 
     /// The server that a tenant lives on. Default: the only one. Must answer without blocking.
     #[must_use]
     pub fn server_of(mut self, server: impl Fn(&TenantId) -> ServerId + Send + Sync + 'static) -> Self {
-        self.server_of = Some(Arc::new(server));
+        self.places.set_server_of(server);
         self
     }
 
@@ -231,14 +224,16 @@ impl PostgresFactory {
 
     /// Where a tenant's database is and how its sessions are called.
     async fn place(&self, tenant: &TenantId) -> Result<PgConnectOptions, Error> {
-        let options = match &self.resolver {
-            Some(resolver) => {
-                let options = resolver(tenant.clone()).await?;
+        let options = match self.places.resolve(tenant).await? {
+            Some(options) => {
                 // Without a name the server takes the user's for the database, which may be anyone's.
                 database_name(options.get_database().unwrap_or_default().to_owned(), MAX_NAME)?;
                 options
             }
-            None => self.base.clone().database(&self.named(tenant)?),
+            None => {
+                let name = self.places.name(tenant).unwrap_or_else(|| tenant.as_str().to_owned());
+                self.base.clone().database(&database_name(name, MAX_NAME)?)
+            }
         };
         if !self.name_sessions {
             return Ok(options);
@@ -246,12 +241,6 @@ impl PostgresFactory {
         let name = options.get_application_name().or(self.base.get_application_name());
         let name = session_name(name.unwrap_or("tenantry"), tenant.as_str());
         Ok(options.application_name(&name))
-    }
-
-    /// The database of a tenant by the naming rule.
-    fn named(&self, tenant: &TenantId) -> Result<String, Error> {
-        let name = self.naming.as_ref().map_or_else(|| tenant.as_str().to_owned(), |rule| rule(tenant));
-        Ok(database_name(name, MAX_NAME)?)
     }
 
     /// Opens one connection of the driver's and runs the hook.
@@ -283,7 +272,7 @@ impl fmt::Debug for PostgresFactory {
         f.debug_struct("PostgresFactory")
             .field("host", &self.base.get_host())
             .field("port", &self.base.get_port())
-            .field("resolver", &self.resolver.is_some())
+            .field("resolver", &self.places.has_resolver())
             .field("after_connect", &self.after_connect.is_some())
             .field("statement_timeout", &self.statement_timeout)
             .field("linger", &self.linger)
@@ -296,7 +285,7 @@ impl PoolFactory for PostgresFactory {
     type Error = Error;
 
     fn server(&self, tenant: &TenantId) -> ServerId {
-        self.server_of.as_ref().map_or_else(ServerId::default, |server_of| server_of(tenant))
+        self.places.server(tenant)
     }
 
     async fn connect(&self, tenant: &TenantId) -> Result<Connection<Postgres>, Error> {
@@ -390,6 +379,9 @@ impl Driver for Postgres {
         names: &["set_config", "pg_settings"],
         prefixes: &["pg_advisory_lock", "pg_try_advisory_lock"],
     };
+
+    const ABANDONED: Health = Health::Dirty;
+    const CHANGED: Health = Health::Dirty;
 
     // sqlx cannot rewind its count of a transaction that was forgotten.
     const OPEN_TRANSACTION: Health = Health::Broken;

@@ -279,6 +279,8 @@ impl Driver for Sqlite {
         prefixes: &[],
     };
 
+    const ABANDONED: Health = Health::Dirty;
+    const CHANGED: Health = Health::Dirty;
     const OPEN_TRANSACTION: Health = Health::Dirty;
 
     fn ending(error: &dyn sqlx::error::DatabaseError) -> Ending {

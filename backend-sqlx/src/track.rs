@@ -61,14 +61,18 @@ impl Track {
         self.has(BUSY | ABANDONED)
     }
 
-    /// What the flags alone say; the driver's own signs come on top of it.
-    pub(crate) fn health(&self) -> Health {
+    /// What the flags alone say, where each of the two that may be mended makes `abandoned` and `changed` of the
+    /// connection; the driver's own signs come on top of it.
+    pub(crate) fn health(&self, abandoned: Health, changed: Health) -> Health {
+        let unfinished = self.is_unfinished();
         if self.has(LOST) {
             Health::Lost
-        } else if self.has(BROKEN) {
+        } else if self.has(BROKEN) || unfinished && abandoned == Health::Broken {
             Health::Broken
-        } else if self.has(BUSY | ABANDONED | DIRTY) {
-            Health::Dirty
+        } else if self.has(DIRTY) {
+            changed
+        } else if unfinished {
+            abandoned
         } else {
             Health::Clean
         }
@@ -125,31 +129,35 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
 
+    fn health(track: &Track) -> Health {
+        track.health(Health::Dirty, Health::Dirty)
+    }
+
     #[test]
     fn what_ends_is_clean_and_what_is_dropped_half_way_is_not() {
         let track = Track::default();
         let mut running = Running::new(&track);
         running.start();
-        assert_eq!(track.health(), Health::Dirty);
+        assert_eq!(health(&track), Health::Dirty);
         running.end(Ending::Clean);
         drop(running);
-        assert_eq!(track.health(), Health::Clean);
+        assert_eq!(health(&track), Health::Clean);
         assert!(!track.is_unfinished());
 
         let mut running = Running::new(&track);
         running.start();
         drop(running);
-        assert_eq!(track.health(), Health::Dirty);
+        assert_eq!(health(&track), Health::Dirty);
         assert!(track.is_unfinished());
         track.cleaned();
-        assert_eq!(track.health(), Health::Clean);
+        assert_eq!(health(&track), Health::Clean);
     }
 
     #[test]
     fn what_was_never_polled_leaves_nothing() {
         let track = Track::default();
         drop(Running::new(&track));
-        assert_eq!(track.health(), Health::Clean);
+        assert_eq!(health(&track), Health::Clean);
     }
 
     #[test]
@@ -158,12 +166,23 @@ mod tests {
         let mut forgotten = Running::new(&track);
         forgotten.start();
         std::mem::forget(forgotten);
-        assert_eq!(track.health(), Health::Dirty);
+        assert_eq!(health(&track), Health::Dirty);
 
         let mut next = Running::new(&track);
         next.start();
         next.end(Ending::Clean);
-        assert_eq!(track.health(), Health::Dirty, "a later query must not hide it");
+        assert_eq!(health(&track), Health::Dirty, "a later query must not hide it");
+    }
+
+    #[test]
+    fn where_nothing_can_undo_it_a_connection_is_broken() {
+        let track = Track::default();
+        track.mark_dirty();
+        assert_eq!(track.health(Health::Dirty, Health::Broken), Health::Broken);
+        let mut running = Running::new(&track);
+        running.start();
+        drop(running);
+        assert_eq!(track.health(Health::Broken, Health::Dirty), Health::Broken);
     }
 
     #[test]
@@ -171,9 +190,9 @@ mod tests {
         let track = Track::default();
         track.mark(Ending::Broken);
         track.cleaned();
-        assert_eq!(track.health(), Health::Broken);
+        assert_eq!(health(&track), Health::Broken);
         track.mark(Ending::Lost);
         track.cleaned();
-        assert_eq!(track.health(), Health::Lost);
+        assert_eq!(health(&track), Health::Lost);
     }
 }
