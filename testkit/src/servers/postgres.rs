@@ -167,6 +167,7 @@ impl PostgresBuilder {
 ///
 /// Dropping it stops the server at once and removes the folder; so does the end of the process, in whatever way.
 /// It is fast rather than safe: `fsync` is off. A test that is root runs it as the user `postgres`, else `nobody`.
+/// One archive of about 30 MB stays in the system's folder for temporary files, from which the next one starts.
 ///
 /// ```no_run
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
