@@ -5,7 +5,9 @@ use tenantry_testkit::{Behavior, Call, FakeFactory};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{assert_closes_clean, assert_nothing_lost, hold, hold_many, manager, ms, secs, settle, warm};
+use crate::support::{
+    assert_closes_clean, assert_nothing_lost, hold, hold_many, manager, ms, secs, settle, soon, warm,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_idle_for_too_long_is_closed_and_no_sooner() {
@@ -77,7 +79,7 @@ async fn a_connection_past_its_lifetime_is_never_closed_under_its_user_and_never
     sleep(secs(60)).await;
     lease.query().await.unwrap();
     drop(lease);
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
     assert!(!old.is_open());
     assert_ne!(pools.acquire("acme").await.unwrap().id(), old.id());
     assert_nothing_lost(&pools, &fake).await;

@@ -4,7 +4,7 @@ use tenantry_core::TryAcquireError;
 use tenantry_testkit::{Behavior, Call, FakeFactory};
 use tokio::task::JoinSet;
 
-use crate::support::{assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, warm};
+use crate::support::{assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, soon, warm};
 
 #[tokio::test(start_paused = true)]
 async fn an_acquire_that_was_never_polled_never_happened() {
@@ -129,7 +129,7 @@ async fn a_grant_that_was_not_collected_is_idle_again_where_nobody_waits() {
     let mut granted = Box::pin(pools.acquire("acme"));
     assert!(poll_once(granted.as_mut()).is_pending());
     gate.release();
-    fake.ended(Call::Connect, 1).await;
+    soon(fake.ended(Call::Connect, 1)).await;
     settle().await;
     assert_eq!(pools.stats().in_use, 1, "granted as soon as it was open");
     drop(granted);

@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_closes_clean, assert_nothing_lost, hold, hold_many, manager, ms, poll_once, secs, settle, warm,
+    assert_about, assert_closes_clean, assert_nothing_lost, hold, hold_many, manager, ms, poll_once, secs, settle,
+    soon, warm,
 };
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +96,7 @@ async fn dropping_the_last_handle_closes_and_no_earlier_one_does() {
     warm(&clone, "b").await;
     assert_eq!(fake.open().now, 2, "the other clone keeps it open");
     drop(clone);
-    fake.ended(Call::Close, 2).await;
+    soon(fake.ended(Call::Close, 2)).await;
     assert_eq!(fake.open().now, 0);
 }
 
@@ -127,7 +128,7 @@ async fn a_lease_outlives_the_manager_and_is_closed_in_order_when_it_comes_back(
     lease.query().await.unwrap();
     assert!(lease.handle().is_open());
     drop(lease);
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
     assert_eq!(fake.open().now, 0);
     fake.assert_no_misuse();
 }

@@ -4,7 +4,9 @@ use tenantry_core::{AcquireError, ServerId, TryAcquireError};
 use tenantry_testkit::{Call, FakeFactory, Gate};
 use tokio::time::Instant;
 
-use crate::support::{assert_about, assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, warm, within};
+use crate::support::{
+    assert_about, assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, soon, warm, within,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_closes_what_is_idle_and_refuses_until_the_resume() {
@@ -204,7 +206,7 @@ async fn a_resume_asks_the_factory_anew_which_server_it_is() {
     assert_eq!((pools.tenant_stats("acme").unwrap().server, moved.server()), (west.clone(), &west));
     assert_eq!((fake.open_on(&east).now, fake.open_on(&west).now), (1, 1));
     drop(late);
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
     assert_eq!(fake.open_on(&east).now, 0, "what was opened on the old server is not kept");
     assert!(pools.acquire_with("acme", within(ms(1))).await.unwrap_err().is_limit());
     drop(moved);
@@ -256,7 +258,7 @@ async fn an_evict_makes_room_so_that_nobody_needs_a_victim() {
     let pools = manager(&fake, 2).build().unwrap();
     drop(hold(&pools, ["acme", "acme"]).await);
     assert_eq!(pools.evict("acme"), 2);
-    fake.ended(Call::Close, 2).await;
+    soon(fake.ended(Call::Close, 2)).await;
     drop(hold(&pools, ["a", "b"]).await);
     assert_eq!(pools.stats().totals.evictions, 0);
     assert_nothing_lost(&pools, &fake).await;

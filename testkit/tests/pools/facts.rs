@@ -217,6 +217,7 @@ async fn neither_debug_nor_display_shows_what_the_driver_knows() {
     let pools = builder.build().unwrap();
     let lease = pools.acquire("acme").await.unwrap();
     assert_eq!(lease.password.get(), SECRET);
+    assert!(format!("{lease:?}").contains("acme"));
     let pool = pools.acquire_pool("pool", 1).await.unwrap();
     printed += &format!("{pools:?} {lease:?} {pool:?} {:?} {:?}", pools.stats(), pools.tenant_stats("acme"));
     let refused = pools.acquire_with("other", within(ms(1))).await;

@@ -18,6 +18,7 @@ mod provision;
 mod review;
 mod runtimes;
 mod settings;
+mod sharing;
 mod support;
 mod waiting;
 mod warnings;

@@ -5,7 +5,7 @@ use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, poll_once, secs, settle, warm, within,
+    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, poll_once, secs, settle, soon, warm, within,
 };
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn a_clone_that_outlives_the_lease_keeps_the_permits_and_shows_as_overdue(
     let report = pools.drain("acme", ms(1)).await;
     assert_eq!(report.closing, 3);
     drop(connection);
-    fake.ended(Call::ClosePool, 1).await;
+    soon(fake.ended(Call::ClosePool, 1)).await;
     settle().await;
     assert_eq!((pools.stats().closing, pools.stats().overdue), (0, 0));
     drop((clone, others));
@@ -162,7 +162,7 @@ async fn a_cancel_while_the_pool_opens_closes_it_once_it_is_open() {
     drop(asked);
     assert_eq!((pools.stats().open(), fake.open().now), (3, 3), "the permits stay with the open");
     gate.release();
-    fake.ended(Call::ClosePool, 1).await;
+    soon(fake.ended(Call::ClosePool, 1)).await;
     settle().await;
     assert_eq!((pools.stats().open(), fake.open().now), (0, 0));
     assert!(fake.events().iter().any(|event| matches!(event, Event::PoolClosed { .. })));
@@ -175,10 +175,10 @@ async fn a_cancel_when_the_pool_is_open_and_not_collected_closes_it() {
     let pools = manager(&fake, 4).build().unwrap();
     let mut asked = Box::pin(pools.acquire_pool("acme", 3));
     assert!(poll_once(asked.as_mut()).is_pending());
-    fake.ended(Call::OpenPool, 1).await;
+    soon(fake.ended(Call::OpenPool, 1)).await;
     settle().await;
     drop(asked);
-    fake.ended(Call::ClosePool, 1).await;
+    soon(fake.ended(Call::ClosePool, 1)).await;
     settle().await;
     assert_eq!((pools.stats().open(), fake.open().now), (0, 0));
     assert_nothing_lost(&pools, &fake).await;
@@ -242,7 +242,7 @@ async fn a_pool_lease_outlives_its_manager() {
     settle().await;
     drop(lease.get().await.unwrap());
     drop(lease);
-    fake.ended(Call::ClosePool, 1).await;
+    soon(fake.ended(Call::ClosePool, 1)).await;
     assert_eq!(fake.open().now, 0);
 }
 

@@ -5,7 +5,7 @@ use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, warm, within,
+    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, soon, warm, within,
 };
 
 /// What bb8 0.9 does: one panicking connect loses its place for ever.
@@ -90,7 +90,7 @@ async fn a_health_question_that_panics_counts_as_broken_at_release_and_at_hand_o
     let lease = pools.acquire("acme").await.unwrap();
     lease.panic_when_asked();
     drop(lease);
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
 
     let lease = pools.acquire("acme").await.unwrap();
     let (second, broken) = (lease.id(), lease.handle());
@@ -186,7 +186,7 @@ async fn a_close_that_never_ends_is_overdue_keeps_its_permit_and_others_are_serv
     let error = limit(pools.acquire_with("e", within(ms(200))).await);
     assert_eq!((error.limit, error.open), (3, 3));
     gate.release();
-    fake.ended(Call::Close, 3).await;
+    soon(fake.ended(Call::Close, 3)).await;
     drop(pools.acquire("e").await.unwrap());
     assert_eq!(pools.stats().overdue, 0);
     drop((lease, others));

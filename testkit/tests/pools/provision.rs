@@ -6,7 +6,7 @@ use tenantry_core::{AcquireError, Created, Dropped, FailureKind, LimitScope, Pro
 use tenantry_testkit::{Behavior, Call, FakeError, FakeFactory};
 use tokio::task::JoinSet;
 
-use crate::support::{assert_nothing_lost, hold, hold_many, manager, ms, poll_once, secs, settle, warm};
+use crate::support::{assert_nothing_lost, hold, hold_many, manager, ms, poll_once, secs, settle, soon, warm};
 
 fn empty_server() -> FakeFactory {
     let fake = FakeFactory::new();
@@ -119,7 +119,7 @@ async fn once_there_is_a_permit_a_create_goes_on_without_its_caller() {
     drop(create);
     assert_eq!(pools.stats().open(), 1);
     gate.release();
-    fake.ended(Call::Create, 1).await;
+    soon(fake.ended(Call::Create, 1)).await;
     settle().await;
     assert!(fake.has_database("acme"));
     assert_eq!(pools.stats().open(), 0);
@@ -144,7 +144,7 @@ async fn a_create_without_its_caller_ends_the_tenants_backoff_too() {
     gate.reached(1).await;
     drop(create);
     gate.release();
-    fake.ended(Call::Create, 1).await;
+    soon(fake.ended(Call::Create, 1)).await;
     settle().await;
     drop(pools.acquire("acme").await.unwrap());
 }

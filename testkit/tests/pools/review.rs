@@ -5,7 +5,7 @@ use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::support::{assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, warm, within};
+use crate::support::{assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, soon, warm, within};
 
 /// Review, finding 1: a pool closed between the look-up and the use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +128,7 @@ async fn a_connection_that_broke_in_use_is_closed_and_never_handed_out_again() {
         drop(lease);
         let again = pools.acquire("acme").await.unwrap();
         assert_ne!(again.id(), first.id());
-        fake.ended(Call::Close, 1).await;
+        soon(fake.ended(Call::Close, 1)).await;
         assert!(!first.is_open());
         assert_eq!(pools.stats().totals.closed_broken, 1);
     }

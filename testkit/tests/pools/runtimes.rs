@@ -7,7 +7,7 @@ use tenantry_core::{AcquireError, Health, LimitScope};
 use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{assert_nothing_lost, block_on, hold, limit, manager, ms, secs, settle, within};
+use crate::support::{assert_nothing_lost, block_on, hold, limit, manager, ms, secs, settle, soon, within};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
@@ -21,8 +21,8 @@ async fn a_lease_dropped_on_a_plain_thread_goes_back_as_what_it_is() {
     leases[1].leave_behind("a session setting");
     leases[2].set_health(Health::Broken);
     thread::spawn(move || drop(leases)).join().unwrap();
-    fake.ended(Call::Recycle, 1).await;
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Recycle, 1)).await;
+    soon(fake.ended(Call::Close, 1)).await;
     settle().await;
     assert_eq!((pools.stats().idle, pools.stats().open()), (2, 2));
     assert!(pools.try_acquire("dirty").unwrap().left_behind().is_empty());
@@ -47,7 +47,7 @@ async fn a_lease_dropped_by_a_panic_goes_back() {
         panic!("as a task would");
     });
     assert!(ended.await.unwrap_err().is_panic());
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
     settle().await;
     assert_eq!((pools.stats().idle, pools.stats().open()), (2, 2));
     assert_nothing_lost(&pools, &fake).await;
@@ -65,7 +65,7 @@ async fn a_panic_during_a_panic_is_not_made_by_a_lease() {
         panic!("first");
     }));
     assert!(unwound.is_err());
-    fake.ended(Call::Close, 1).await;
+    soon(fake.ended(Call::Close, 1)).await;
     assert_nothing_lost(&pools, &fake).await;
 }
 

@@ -63,6 +63,11 @@ pub(crate) async fn settle() {
     tokio::time::sleep(ms(1)).await;
 }
 
+/// What must come of itself, and not because something idle grew old or a deadline passed. Only under a paused clock.
+pub(crate) async fn soon<R>(future: impl Future<Output = R>) -> R {
+    tokio::time::timeout(ms(50), future).await.expect("it did not happen of itself")
+}
+
 /// Polls once, with a waker that nobody hears.
 pub(crate) fn poll_once<R>(future: Pin<&mut impl Future<Output = R>>) -> Poll<R> {
     future.poll(&mut Context::from_waker(Waker::noop()))

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, warm, within,
+    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, soon, warm, within,
 };
 
 fn holders(error: &LimitError) -> Vec<(&str, u32)> {
@@ -227,7 +227,7 @@ async fn a_timeout_of_zero_takes_what_is_there_or_is_refused_at_once() {
     let error = pools.acquire_with("acme", within(ms(0))).await.unwrap_err();
     assert!(matches!(error, AcquireError::Timeout { phase: Phase::Connecting, .. }), "{error}");
     assert!(start.elapsed() <= ms(2));
-    fake.ended(Call::Connect, 1).await;
+    soon(fake.ended(Call::Connect, 1)).await;
     settle().await;
     let lease = pools.acquire_with("acme", within(ms(0))).await.unwrap();
     let error = limit(pools.acquire_with("other", within(ms(0))).await);
