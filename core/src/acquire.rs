@@ -10,7 +10,7 @@ use crate::error::{AcquireError, LimitError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, PoolPermits, Slot};
 use crate::ledger::{Ask, Decision, Polled, Refusal, Shortage, WaiterKey};
-use crate::pools::{ConnectionLedger, Shared};
+use crate::pools::Shared;
 use crate::runtime::{current_task, time_of_day};
 use crate::sync::Arc;
 use crate::tasks::open_pool;
@@ -37,24 +37,8 @@ impl AcquireOptions {
     }
 }
 
-/// The name that was asked for, kept inside the future: up to 64 bytes need no allocation.
-pub(crate) struct Asked(Result<SmallString<[u8; 64]>, InvalidTenant>);
-
-impl Asked {
-    #[inline]
-    pub(crate) fn new(name: &str) -> Self {
-        Self(TenantId::check(name).map(|()| name.into()))
-    }
-
-    pub(crate) fn id(&self) -> Result<TenantId, InvalidTenant> {
-        self.name().map(TenantId::known)
-    }
-
-    #[inline]
-    fn name(&self) -> Result<&str, InvalidTenant> {
-        self.0.as_deref().map_err(|invalid| *invalid)
-    }
-}
+/// The name that was asked for, kept inside the future: up to 64 bytes need no allocation. Nobody has checked it yet.
+pub(crate) type Asked = SmallString<[u8; 64]>;
 
 /// What came of asking.
 enum Answer<F: PoolFactory> {
@@ -67,22 +51,30 @@ pub(crate) async fn acquire<F: PoolFactory>(
     asked: Asked,
     timeout: Option<Duration>,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
-    let name = asked.name()?;
-    let known = |shared: &Arc<Shared<F>>| shared.admit(&TenantId::known(name));
-    match ask(&shared, name, 0, timeout, known).await {
+    // The warm path: a name that the ledger knows with an idle connection needs no check.
+    if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, current_task(), now))
+        && let Some(lease) = Lease::checked(&shared, held)
+    {
+        return Ok(lease);
+    }
+    // Whatever takes longer is worth a look at the clock, and a box that keeps the warm future small: the one
+    // allocation of the waiting path.
+    let tenant = TenantId::new(&*asked)?;
+    let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
+    match Box::pin(ask(&shared, tenant.as_str(), 0, timeout, known)).await {
         Ok(Answer::Connection(lease)) => Ok(lease),
         Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
-        Err(refusal) => Err(error(TenantId::known(name), refusal)),
+        Err(refusal) => Err(error(tenant, refusal)),
     }
 }
 
 pub(crate) async fn acquire_pool<F: NativePool>(
     shared: Arc<Shared<F>>,
-    asked: Asked,
+    tenant: Result<TenantId, InvalidTenant>,
     max: u32,
     timeout: Option<Duration>,
 ) -> Result<PoolLease<F>, AcquireError<F::Error>> {
-    let tenant = TenantId::known(asked.name()?);
+    let tenant = tenant?;
     if max == 0 {
         return Err(AcquireError::Limit(LimitError::nothing_asked(tenant, time_of_day())));
     }
@@ -124,7 +116,7 @@ async fn ask<F: PoolFactory>(
 ) -> Result<Answer<F>, Refusal<F::Error>> {
     let ask = Ask { pool, caller: current_task() };
     loop {
-        match shared.with(|ledger, now| decide(ledger, shared, line, ask, now)) {
+        match shared.with_now(|ledger, now| ledger.acquire(line, ask, now)) {
             Decision::Take(held) => {
                 if let Some(lease) = Lease::checked(shared, held) {
                     return Ok(Answer::Connection(lease));
@@ -132,30 +124,12 @@ async fn ask<F: PoolFactory>(
             }
             Decision::Wait(waiter) => {
                 let timeout = timeout.unwrap_or(shared.settings.acquire_timeout);
-                // Boxed, so that the future of a warm acquire is small: the one allocation of the waiting path.
-                return Box::pin(Waiting { shared, waiter: Some(waiter) }.within(timeout)).await;
+                return Waiting { shared, waiter: Some(waiter) }.within(timeout).await;
             }
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Unknown => admit(shared),
         }
     }
-}
-
-/// The warm path first, at the coarse time; whatever takes longer is worth a look at the clock.
-#[inline]
-fn decide<F: PoolFactory>(
-    ledger: &mut ConnectionLedger<F>,
-    shared: &Shared<F>,
-    name: &str,
-    ask: Ask,
-    now: Duration,
-) -> Decision<Box<Slot<F>>, F::Error> {
-    if ask.pool == 0
-        && let Some(held) = ledger.acquire_warm(name, ask.caller, now)
-    {
-        return Decision::Take(held);
-    }
-    ledger.acquire(name, ask, shared.runtime.now())
 }
 
 /// A place in line. Dropping it gives the place up, and what was set aside for it (rule 8).

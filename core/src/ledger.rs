@@ -167,10 +167,15 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// What the last commands left to do. None on the warm path.
+    /// Whether there is something to do. Not on the warm path.
     #[inline]
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// What the last commands left to do.
     pub fn take_actions(&mut self) -> Actions<C, E> {
-        if self.actions.is_empty() { Actions::new() } else { std::mem::take(&mut self.actions) }
+        std::mem::take(&mut self.actions)
     }
 
     #[inline]
@@ -370,9 +375,10 @@ impl<C, E> Ledger<C, E> {
             || tenant.mode != Mode::Active
             || entry.expires_at <= now
             || entry.server != tenant.server
-            || tenant.counts.staying() > tenant.cap
-            || server.scope.counts.staying() > server.scope.cap
-            || self.total.counts.staying() > self.total.cap
+            || (self.limits_changed
+                && (tenant.counts.staying() > tenant.cap
+                    || server.scope.counts.staying() > server.scope.cap
+                    || self.total.counts.staying() > self.total.cap))
     }
 
     fn recycle(&mut self, permit: u32, connection: C) {

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc as StdArc;
 use std::task::Poll;
 
-use crate::acquire::{AcquireOptions, Asked, acquire, acquire_pool};
+use crate::acquire::{AcquireOptions, acquire, acquire_pool};
 use crate::builder::Builder;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::{NativePool, PoolFactory};
@@ -43,9 +43,9 @@ impl<F: PoolFactory> Shared<F> {
         // In a model, every state that any schedule reaches is recounted.
         #[cfg(tenantry_loom)]
         ledger.check();
-        let actions = ledger.take_actions();
+        let actions = ledger.has_actions().then(|| ledger.take_actions());
         drop(ledger);
-        if !actions.is_empty() {
+        if let Some(actions) = actions {
             self.act(actions);
         }
         result
@@ -151,7 +151,7 @@ impl<F: PoolFactory> TenantPools<F> {
         &self,
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), Asked::new(tenant.as_ref()), None)
+        acquire(self.shared.clone(), tenant.as_ref().into(), None)
     }
 
     /// [`acquire`](Self::acquire) with options of its own.
@@ -166,7 +166,7 @@ impl<F: PoolFactory> TenantPools<F> {
         tenant: impl AsRef<str>,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), Asked::new(tenant.as_ref()), options.timeout)
+        acquire(self.shared.clone(), tenant.as_ref().into(), options.timeout)
     }
 
     /// An idle connection now, or not at all. Never opens, evicts or waits; a connection that was idle for longer than
@@ -230,7 +230,7 @@ impl<F: NativePool> TenantPools<F> {
         tenant: impl AsRef<str>,
         max: u32,
     ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire_pool(self.shared.clone(), Asked::new(tenant.as_ref()), max, None)
+        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, None)
     }
 
     /// [`acquire_pool`](Self::acquire_pool) with options of its own.
@@ -246,6 +246,6 @@ impl<F: NativePool> TenantPools<F> {
         max: u32,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire_pool(self.shared.clone(), Asked::new(tenant.as_ref()), max, options.timeout)
+        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, options.timeout)
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::TenantId;
-use crate::acquire::{Asked, acquire_permits, error};
+use crate::acquire::{acquire_permits, error};
 use crate::error::ProvisionError;
 use crate::factory::{Created, Dropped, Provision};
 use crate::lease::PoolPermits;
@@ -32,9 +32,9 @@ impl<F: Provision> TenantPools<F> {
         &self,
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Created, ProvisionError<F::Error>>> + Send + 'static {
-        let (shared, tenant) = (self.shared.clone(), Asked::new(tenant.as_ref()));
+        let (shared, tenant) = (self.shared.clone(), TenantId::new(tenant));
         async move {
-            let tenant = tenant.id().map_err(ProvisionError::invalid)?;
+            let tenant = tenant.map_err(ProvisionError::invalid)?;
             let whose = tenant.clone();
             let created = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
                 let created = permits.shared.factory.create(&whose).await?;
@@ -58,9 +58,9 @@ impl<F: Provision> TenantPools<F> {
         &self,
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Dropped, ProvisionError<F::Error>>> + Send + 'static {
-        let (shared, tenant) = (self.shared.clone(), Asked::new(tenant.as_ref()));
+        let (shared, tenant) = (self.shared.clone(), TenantId::new(tenant));
         async move {
-            let tenant = tenant.id().map_err(ProvisionError::invalid)?;
+            let tenant = tenant.map_err(ProvisionError::invalid)?;
             shared.with_now(|ledger, now| ledger.evict(tenant.as_str(), now));
             shared.runtime.within(shared.settings.close_timeout, shared.empty(Some(tenant.as_str()))).await;
             let whose = tenant.clone();

@@ -59,12 +59,6 @@ impl TenantId {
         Ok(Self(name.into()))
     }
 
-    /// An id of a name that was checked before.
-    pub(crate) fn known(name: &str) -> Self {
-        debug_assert!(Self::check(name).is_ok());
-        Self(name.into())
-    }
-
     /// The line for work on a server beside its tenants' connections. Its control character keeps it apart from every
     /// tenant's.
     pub(crate) fn maintenance(server: &ServerId) -> Self {

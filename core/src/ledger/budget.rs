@@ -215,27 +215,26 @@ impl<L> Scope<L> {
 /// The moving average of the time between permits coming back.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Pace {
-    last: Option<Time>,
-    average: Option<Time>,
+    /// In nanoseconds, as this is part of every release; 0 is "never".
+    last: u64,
+    average: u64,
 }
 
 impl Pace {
     /// Times longer than this are quiet times, and no part of the average.
-    const QUIET: Time = Time::from_secs(60);
+    const QUIET: u64 = 60_000_000_000;
 
     #[inline]
-    fn came_back(&mut self, now: Time) {
-        if let Some(last) = self.last.replace(now) {
-            let sample = now.saturating_sub(last);
-            if sample < Self::QUIET {
-                self.average = Some(self.average.map_or(sample, |average| (average * 15 + sample) / 16));
-            }
+    fn came_back(&mut self, now: u64) {
+        let sample = now.saturating_sub(std::mem::replace(&mut self.last, now.max(1)));
+        if sample < Self::QUIET && sample < now {
+            self.average = if self.average == 0 { sample.max(1) } else { (self.average * 15 + sample) / 16 };
         }
     }
 
     /// None while nothing was seen.
     pub(super) fn average(&self) -> Option<Time> {
-        self.average
+        (self.average > 0).then(|| Time::from_nanos(self.average))
     }
 }
 
@@ -318,9 +317,10 @@ impl<C, E> Ledger<C, E> {
     /// Counts one return for `retry_after`: a connection that came back, or a permit that became free.
     #[inline]
     pub(super) fn came_back(&mut self, tenant: u32, server: u32, now: Time) {
-        self.tenants[tenant].pace.came_back(now);
-        self.servers[server as usize].scope.pace.came_back(now);
-        self.total.pace.came_back(now);
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.tenants[tenant].pace.came_back(nanos);
+        self.servers[server as usize].scope.pace.came_back(nanos);
+        self.total.pace.came_back(nanos);
     }
 
     /// Runs `change` and keeps the scopes' `reserved` and `unfilled` true to the tenant's before and after.

@@ -171,8 +171,12 @@ impl<C, E> Ledger<C, E> {
 
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
     /// left is served to others. A fresh one was opened for its tenant and stays with it.
+    #[inline]
     pub(super) fn offer(&mut self, permit: u32, fresh: bool, now: Time) {
         let tenant = self.permits[permit].tenant;
+        if self.ready == 0 && self.tenants[tenant].line.is_empty() {
+            return;
+        }
         if !fresh && self.plain_waiter(tenant).is_some() {
             if self.may_hand_over(tenant, now) {
                 self.counters.hand_overs += 1;
