@@ -83,6 +83,8 @@ pub(super) struct Promise {
     pub(super) server: u32,
     /// It will be used to open a connection, and not for a pool lease.
     pub(super) opens: bool,
+    /// How many times in a row a promise to the tenant had taken too long when this one was made.
+    pub(super) lateness: u8,
 }
 
 /// The states as they are counted.

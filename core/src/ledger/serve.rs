@@ -159,7 +159,8 @@ impl<C, E> Ledger<C, E> {
             self.counters.evictions += 1;
             self.close_idle(victim, now);
         }
-        let promise = Promise { tenant: self.tenants.key(tenant), server: self.tenants[tenant].server, opens };
+        let (server, lateness) = (self.tenants[tenant].server, self.tenants[tenant].lateness);
+        let promise = Promise { tenant: self.tenants.key(tenant), server, opens, lateness };
         self.set_claim(victim, Claim::Promised(promise));
         self.settle(tenant, now);
     }

@@ -107,9 +107,8 @@ impl<C, E> Ledger<C, E> {
             Claim::Spare => self.set_claim(closing, Claim::Uncounted),
             Claim::Promised(promise) => {
                 let tenant = promise.tenant.index();
-                let entry = &mut self.tenants[tenant];
-                if age >= PROMISE_PATIENCE * (1 << entry.lateness.min(10)) {
-                    entry.lateness = entry.lateness.saturating_add(1);
+                if age >= PROMISE_PATIENCE * (1 << promise.lateness.min(10)) {
+                    self.tenants[tenant].lateness = promise.lateness.saturating_add(1);
                     self.set_claim(closing, Claim::Uncounted);
                     self.settle(tenant, now);
                 }
