@@ -1,7 +1,10 @@
 #![cfg_attr(feature = "sqlx-sqlite", doc = include_str!("../README.md"))]
 #![cfg_attr(not(feature = "sqlx-sqlite"), doc = "One hard connection budget over one database per tenant.")]
 #![cfg_attr(not(feature = "sqlx-sqlite"), doc = "")]
-#![cfg_attr(not(feature = "sqlx-sqlite"), doc = "The full front page is built with the feature `sqlx-sqlite`, which its example needs.")]
+#![cfg_attr(
+    not(feature = "sqlx-sqlite"),
+    doc = "The full front page is built with the feature `sqlx-sqlite`, which its example needs."
+)]
 
 pub use tenantry_core::*;
 
