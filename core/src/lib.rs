@@ -3,6 +3,7 @@
 mod acquire;
 mod builder;
 mod config;
+mod dyn_factory;
 mod error;
 mod factory;
 mod lease;
@@ -23,6 +24,7 @@ pub use builder::Builder;
 #[doc(hidden)]
 pub use config::Settings;
 pub use config::{Limits, TenantLimits};
+pub use dyn_factory::{DynConnection, DynError, DynFactory};
 pub use error::{
     AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError,
 };
