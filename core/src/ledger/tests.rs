@@ -1,5 +1,14 @@
 //! The ledger's tests: every command in every state (`cells`), the rules (`rules`), and anything in any order (`random`).
 //! All of them go through [`rig::Rig`], which recounts the whole ledger after every step.
 
+mod cells;
+mod cells_answers;
+mod cells_callers;
+mod cells_operators;
 mod random;
 mod rig;
+mod rules;
+mod rules_failures;
+mod rules_limits;
+mod rules_pools;
+mod rules_turns;
