@@ -38,8 +38,8 @@ use session::Session;
 /// # Between two users
 /// A connection that is not clean (see [`Connection`]) is recycled: a statement still running is interrupted, an open
 /// transaction is rolled back, and the connection's settings, attached databases, temporary objects and collations are
-/// compared with how it was opened. It is closed if they differ, since SQLite cannot reset them; opening a file again
-/// is cheap. Handlers set through `lock_handle` cannot be compared: after those, call `discard()` on the lease.
+/// compared with how it was opened. What differs is undone; where that fails, the connection is closed. Handlers and
+/// functions set through `lock_handle` cannot be compared: after those, call `discard()` on the lease.
 ///
 /// # How many per tenant
 /// One, unless the builder says otherwise: SQLite has one writer at a time anyway, and with several connections to

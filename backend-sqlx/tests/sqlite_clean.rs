@@ -201,11 +201,13 @@ async fn the_drivers_own_connection_is_recycled_after_use() {
 }
 
 #[tokio::test]
-async fn what_sqlite_cannot_reset_is_closed() {
+async fn settings_and_temporary_objects_never_reach_the_next_user() {
     let folder = Folder::new().await;
     let other = folder.directory.path().join("other.db");
     std::fs::write(&other, "").unwrap();
-    let attach = format!("ATTACH DATABASE '{}' AS other", other.display());
+    let attach = format!("ATTACH DATABASE '{}' AS \"the other\"", other.display());
+    let mut lease = folder.lease().await;
+    let before = state(&mut lease).await;
     for change in [
         "PRAGMA foreign_keys = OFF",
         "PRAGMA query_only = ON",
@@ -215,18 +217,50 @@ async fn what_sqlite_cannot_reset_is_closed() {
         "PRAGMA wal_autocheckpoint = 7",
         "PRAGMA mmap_size = 65536",
         "PRAGMA synchronous = OFF",
-        "CREATE TEMP TABLE note (id INTEGER)",
-        "CREATE TEMP VIEW a AS SELECT 1",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA locking_mode = EXCLUSIVE; SELECT count(*) FROM note",
+        "CREATE TEMP TABLE note (id INTEGER PRIMARY KEY, text UNIQUE)",
+        "CREATE TEMP TABLE \"a b\" (id INTEGER); CREATE TEMP VIEW v AS SELECT 1; CREATE INDEX temp.i ON \"a b\" (id);
+            CREATE TEMP TRIGGER t AFTER INSERT ON note BEGIN SELECT 1; END",
         &attach,
     ] {
-        let mut lease = folder.lease().await;
         sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut *lease).await.unwrap();
         assert_eq!(health(&folder, &mut lease), Health::Dirty, "{change}");
-        let error = folder.factory.recycle(&mut lease).await.expect_err(change);
-        assert!(matches!(error, Error::LeftBehind { .. }), "{change}: {error:?}");
-        assert_eq!(folder.factory.classify(&error), FailureKind::Other);
-        folder.factory.close(lease.into_inner(), PATIENCE).await;
+        assert_ne!(state(&mut lease).await, before, "{change}: the test has to see it");
+        recycled(&folder, &mut lease).await;
+        assert_eq!(state(&mut lease).await, before, "{change}");
     }
+}
+
+/// All of a connection that the test changes, as one text.
+async fn state(lease: &mut Lease) -> String {
+    let mut state: String = sqlx::query_scalar(
+        "SELECT concat_ws(' ', (SELECT foreign_keys FROM pragma_foreign_keys), (SELECT query_only FROM pragma_query_only),
+            (SELECT cache_size FROM pragma_cache_size), (SELECT timeout FROM pragma_busy_timeout), 'a' LIKE 'A',
+            (SELECT synchronous FROM pragma_synchronous), (SELECT journal_mode FROM pragma_journal_mode),
+            (SELECT locking_mode FROM pragma_locking_mode), (SELECT count(*) FROM temp.sqlite_master),
+            (SELECT count(*) FROM pragma_database_list WHERE name <> 'temp'))",
+    )
+    .fetch_one(&mut **lease)
+    .await
+    .expect("a text");
+    for row in sqlx::raw_sql("PRAGMA mmap_size; PRAGMA wal_autocheckpoint").fetch_all(&mut **lease).await.expect("two")
+    {
+        state += &format!(" {}", row.get::<i64, _>(0));
+    }
+    state
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_is_closed() {
+    let folder = Folder::new().await;
+    let mut lease = folder.lease().await;
+    lease.lock_handle().await.unwrap().create_collation("mine", |a, b| b.cmp(a)).unwrap();
+    assert_eq!(health(&folder, &mut lease), Health::Dirty);
+    let error = folder.factory.recycle(&mut lease).await.unwrap_err();
+    assert!(matches!(error, Error::LeftBehind { .. }), "{error:?}");
+    assert_eq!(folder.factory.classify(&error), FailureKind::Other);
+    in_time(folder.factory.close(lease.into_inner(), PATIENCE)).await;
 }
 
 #[tokio::test]

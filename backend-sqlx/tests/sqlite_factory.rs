@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::error::Error as _;
 
 use sqlx::Row;
-use support::sqlite::{Folder, files};
+use support::sqlite::{Folder, files, open_files};
 use support::{PATIENCE, in_time, tenant};
 use tenantry_core::{Created, Dropped, FailureKind, NativePool, PoolFactory, Provision};
 use tenantry_sqlx::{Error, InvalidName, SqliteFactory};
@@ -169,17 +169,8 @@ async fn closing_frees_the_file_at_once() {
         sqlx::query("INSERT INTO note (text) VALUES ('a')").execute(&mut *lease).await.unwrap();
         in_time(folder.factory.close(lease.into_inner(), PATIENCE)).await;
         assert_eq!(folder.files(), ["acme.db"]);
-        assert_eq!(open_files_in(folder.directory.path()), 0);
+        assert_eq!(open_files(folder.directory.path()), 0);
     }
-}
-
-/// How many files below `folder` this process holds open.
-fn open_files_in(folder: &std::path::Path) -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .expect("Linux")
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter(|target| target.starts_with(folder))
-        .count()
 }
 
 #[tokio::test]
@@ -191,7 +182,7 @@ async fn a_failing_hook_fails_the_connect_and_frees_the_file() {
     let error = factory.connect(&folder.acme).await.unwrap_err();
     assert!(matches!(error, Error::Sqlx { during: tenantry_sqlx::During::AfterConnect, .. }), "{error:?}");
     assert_eq!(factory.classify(&error), FailureKind::Other);
-    assert_eq!(open_files_in(folder.directory.path()), 0);
+    assert_eq!(open_files(folder.directory.path()), 0);
 }
 
 #[tokio::test]
@@ -224,7 +215,7 @@ async fn a_pool_of_sqlxs_own_holds_no_more_than_asked_for_and_is_empty_when_clos
     assert!(!closing.is_finished(), "one connection is still in use");
     drop(one);
     in_time(closing).await.unwrap();
-    assert_eq!(open_files_in(folder.directory.path()), 0);
+    assert_eq!(open_files(folder.directory.path()), 0);
 }
 
 #[test]

@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Connection as _, Row, Sqlite};
 
 use crate::connection::Connection;
 use crate::error::{During, Error};
 
-/// Names one row per setting that a connection has for itself; left out is what belongs to the file or to the process
-/// (`user_version`, `soft_heap_limit`, ...). Then what is attached, its temporary objects and its collations.
+/// One text of `name=value` parts for all that a connection has for itself: settings, attached databases, temporary
+/// objects and collations. Left out is what belongs to the file or to the process (`user_version`, `soft_heap_limit`).
 ///
 /// Through table-valued functions, since SQLite reads a flag when it prepares `PRAGMA flag`, not when it runs it, and
 /// this statement stays prepared: a third of the time that as many `PRAGMA`s take.
 macro_rules! settings {
     ($($name:ident)*) => {
         concat!(
-            "SELECT group_concat(v, ' ') FROM (SELECT 'a' LIKE 'A' AS v UNION ALL SELECT timeout FROM pragma_busy_timeout",
-            $(" UNION ALL SELECT ", stringify!($name), " FROM pragma_", stringify!($name),)*
-            " UNION ALL SELECT name FROM pragma_collation_list UNION ALL SELECT coalesce(sql, name) FROM temp.sqlite_master",
-            " UNION ALL SELECT file FROM pragma_database_list WHERE name <> 'temp')"
+            "SELECT group_concat(part, char(31)) FROM (SELECT 'busy_timeout=' || timeout AS part FROM pragma_busy_timeout",
+            $(" UNION ALL SELECT '", stringify!($name), "=' || ", stringify!($name), " FROM pragma_", stringify!($name),)*
+            " UNION ALL SELECT 'case_sensitive_like=' || ('a' NOT LIKE 'A')",
+            " UNION ALL SELECT ':collation=' || name FROM pragma_collation_list",
+            " UNION ALL SELECT ':' || type || '=' || name FROM temp.sqlite_master",
+            " UNION ALL SELECT ':database=' || name || '=' || file FROM pragma_database_list WHERE name <> 'temp')"
         )
     };
 }
@@ -34,8 +36,8 @@ const SETTINGS: &str = settings! {
     trusted_schema writable_schema
 };
 
-/// Two that have no such function.
-const MORE_SETTINGS: &str = "PRAGMA mmap_size; PRAGMA wal_autocheckpoint";
+/// Those that have no such function.
+const MORE_SETTINGS: [&str; 2] = ["mmap_size", "wal_autocheckpoint"];
 
 /// How often a running statement looks whether it is to stop, in SQLite's virtual machine instructions: some
 /// microseconds of work.
@@ -64,9 +66,43 @@ impl Session {
 }
 
 async fn settings_of(raw: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
-    let mut rows = sqlx::query(SETTINGS).fetch_all(&mut *raw).await?;
-    rows.extend(sqlx::raw_sql(MORE_SETTINGS).fetch_all(raw).await?);
-    rows.iter().map(|row| row.try_get_unchecked(0)).collect()
+    let parts: String = sqlx::query_scalar(SETTINGS).fetch_one(&mut *raw).await?;
+    let mut settings: Vec<String> = parts.split('\u{1f}').map(str::to_owned).collect();
+    let more = sqlx::raw_sql("PRAGMA mmap_size; PRAGMA wal_autocheckpoint").fetch_all(raw).await?;
+    for (name, row) in MORE_SETTINGS.iter().zip(more) {
+        settings.push(format!("{name}={}", row.try_get_unchecked::<i64, _>(0)?));
+    }
+    Ok(settings)
+}
+
+/// Undoes what can be undone of the differences between two such lists; whoever called looks again whether it did.
+async fn restore(raw: &mut SqliteConnection, before: &[String], now: &[String]) {
+    let mut statements = Vec::new();
+    for part in now.iter().filter(|part| !before.contains(part)) {
+        match part.split_once('=') {
+            Some((":table" | ":view" | ":trigger", name)) => {
+                let kind = &part[1..part.len() - name.len() - 1];
+                statements.push(format!("DROP {kind} IF EXISTS temp.{}", quoted(name)));
+            }
+            Some((":database", name_and_file)) => {
+                let name = name_and_file.split('=').next().unwrap_or_default();
+                statements.push(format!("DETACH DATABASE {}", quoted(name)));
+            }
+            _ => {}
+        }
+    }
+    // SQLite's own words for a value are those that it takes.
+    for part in before.iter().filter(|part| !part.starts_with(':') && !now.contains(part)) {
+        statements.push(format!("PRAGMA {part}"));
+    }
+    for statement in statements {
+        // One that fails shows in the second look.
+        let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *raw).await;
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Makes a connection fit for its next user, or fails, upon which it is closed.
@@ -81,10 +117,12 @@ pub(super) async fn recycle(connection: &mut Connection<Sqlite>) -> Result<(), E
     if raw.is_in_transaction() {
         return Err(Error::LeftBehind { what: "a transaction that sqlx still counts as open" });
     }
-    if settings_of(raw).await.map_err(sqlx)? != before {
-        return Err(Error::LeftBehind {
-            what: "a setting, an attached database, a temporary object or a collation that was not there at first",
-        });
+    let now = settings_of(raw).await.map_err(sqlx)?;
+    if now != before {
+        restore(raw, &before, &now).await;
+        if settings_of(raw).await.map_err(sqlx)? != before {
+            return Err(Error::LeftBehind { what: "a setting or an object that could not be undone" });
+        }
     }
     match tokio::fs::try_exists(file).await {
         Ok(true) => {}

@@ -1,5 +1,7 @@
 //! A folder of SQLite databases for each test that asks for one.
 
+use std::path::Path;
+
 use sqlx::Sqlite;
 use tempfile::TempDir;
 use tenantry_core::{PoolFactory, Provision, TenantId};
@@ -49,4 +51,20 @@ pub fn files(directory: &TempDir) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// How many descriptors this process has whose path begins so: a folder, or a database with all that belongs to it.
+pub fn open_files(path: &Path) -> u64 {
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux");
+    let opened = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let path = path.as_os_str().as_encoded_bytes();
+    opened.filter(|target| target.as_os_str().as_encoded_bytes().starts_with(path)).count() as u64
+}
+
+/// How many descriptors of exactly this file this process has.
+pub fn open_databases(file: &Path) -> u64 {
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux");
+    descriptors
+        .filter(|entry| entry.as_ref().is_ok_and(|e| std::fs::read_link(e.path()).is_ok_and(|to| to == file)))
+        .count() as u64
 }
