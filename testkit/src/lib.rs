@@ -7,6 +7,8 @@ pub mod fake;
 pub mod proxy;
 #[cfg(all(unix, feature = "postgres"))]
 pub mod servers;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use fake::{Behavior, Call, Event, FakeConnection, FakeError, FakeFactory, FakePool, Gate};
 #[cfg(feature = "proxy")]
