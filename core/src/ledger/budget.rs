@@ -21,6 +21,8 @@ pub(super) struct Permit<C> {
     pub(super) expires_at: Time,
     /// The server's epoch in which it was last known to be alive.
     pub(super) epoch: u32,
+    /// Its tenant has left its server while it was being opened or recycled: it will not be used.
+    pub(super) away: bool,
     /// It fills its tenant's reserve and is no victim (rule 4).
     pub(super) pinned: bool,
     /// Its lease was reported as held for long.
@@ -251,6 +253,7 @@ impl<C, E> Ledger<C, E> {
             ledger.total.counts.add(place);
         });
         debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
+        self.tenants[tenant].opening += u32::from(place == Place::Opening);
         self.touch(tenant, now);
         self.permits.insert(Permit {
             tenant,
@@ -259,6 +262,7 @@ impl<C, E> Ledger<C, E> {
             since: now,
             expires_at: Time::MAX,
             epoch: self.servers[server as usize].epoch,
+            away: false,
             pinned: false,
             warned: false,
             caller: 0,
@@ -282,8 +286,11 @@ impl<C, E> Ledger<C, E> {
         if matches!(state, State::Recycling) {
             tenant.recycling += 1;
         }
-        if matches!(entry.state, State::Recycling) {
-            tenant.recycling -= 1;
+        match entry.state {
+            _ if entry.away => entry.away = false,
+            State::Recycling => tenant.recycling -= 1,
+            State::Opening => tenant.opening -= 1,
+            _ => {}
         }
         entry.since = now;
         let (tenant, before) = (entry.tenant, std::mem::replace(&mut entry.state, state));
@@ -304,6 +311,7 @@ impl<C, E> Ledger<C, E> {
         });
         self.servers[server as usize].scope.gave_back();
         self.total.gave_back();
+        self.tenants[tenant].opening -= u32::from(place == Place::Opening && !entry.away);
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
         self.came_back(tenant, server, now);
         self.notify_watchers(tenant);

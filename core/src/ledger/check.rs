@@ -228,10 +228,9 @@ impl<C, E> Ledger<C, E> {
             let listed = tenant.promises.iter(&self.permits).count();
             assert_eq!(tenant.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
             assert!(!tenant.line.is_empty() || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
-            let recycling = self
-                .permits
-                .iter()
-                .filter(|(_, permit)| permit.tenant == index && matches!(permit.state, State::Recycling));
+            let recycling = self.permits.iter().filter(|(_, permit)| {
+                permit.tenant == index && matches!(permit.state, State::Recycling) && !permit.away
+            });
             assert_eq!(tenant.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
         }
         for (index, server) in (0..).zip(&self.servers) {

@@ -214,7 +214,8 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
         let unavailable =
             || Refusal::Unavailable { kind, retry_after: retry_at.saturating_sub(now), source: source.clone() };
-        if let Some(first) = self.tenants[tenant].line.oldest() {
+        // Nothing was opened for a pool lease, nor for those behind one.
+        if let Some(first) = self.plain_waiter(tenant) {
             let refusal = match failure {
                 Failure::Error { kind, source } => Refusal::Connect { kind, source },
                 Failure::TimedOut => self.timed_out_connecting(first, now),

@@ -39,6 +39,7 @@ impl<C, E> Ledger<C, E> {
             // What the old server said is no news of the new one.
             self.close_circuit(tenant);
             self.with_reserve(tenant, |ledger| ledger.tenants[tenant].server = server);
+            self.leave_behind(tenant);
         }
         self.tenants[tenant].mode = Mode::Active;
         self.settle(tenant, now);
@@ -152,6 +153,25 @@ impl<C, E> Ledger<C, E> {
                 self.close_idle(permit, now);
             }
         }
+    }
+
+    /// What is being opened or recycled on another server than the tenant's is not for its line.
+    fn leave_behind(&mut self, tenant: u32) {
+        let (mut opening, mut recycling) = (0, 0);
+        for index in self.permits.indices() {
+            let permit = &mut self.permits[index];
+            let count = match permit.state {
+                _ if permit.tenant != tenant => continue,
+                State::Opening => &mut opening,
+                State::Recycling => &mut recycling,
+                _ => continue,
+            };
+            permit.away = permit.server != self.tenants[tenant].server;
+            *count += u32::from(!permit.away);
+        }
+        let entry = &mut self.tenants[tenant];
+        (entry.opening, entry.recycling) = (opening, recycling);
+        self.refresh(tenant);
     }
 
     /// Closes a tenant's idle connections; says how many.

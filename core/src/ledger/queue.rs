@@ -108,7 +108,7 @@ impl<C, E> Ledger<C, E> {
     /// Waiters for a connection for whom one is being opened, recycled, or has a permit promised.
     pub(super) fn coming(&self, tenant: u32) -> u32 {
         let entry = &self.tenants[tenant];
-        entry.counts.of(Place::Opening) + entry.recycling + entry.promises.len()
+        entry.opening + entry.recycling + entry.promises.len()
     }
 
     /// The permits that the tenant will hold when its promises are kept. One of its own closings adds none.
@@ -121,7 +121,7 @@ impl<C, E> Ledger<C, E> {
     /// The opens of the tenant that are under way or have a permit promised.
     pub(super) fn opening_soon(&self, tenant: u32) -> u32 {
         let entry = &self.tenants[tenant];
-        entry.counts.of(Place::Opening) + entry.promises.len()
+        entry.opening + entry.promises.len()
     }
 
     /// How many promises the tenant's line can use.
@@ -129,7 +129,7 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.tenants[tenant];
         match self.pool_at_head(tenant).map(|waiter| &self.waiters[waiter]) {
             Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
-            None => self.plain_run(tenant).saturating_sub(entry.counts.of(Place::Opening) + entry.recycling),
+            None => self.plain_run(tenant).saturating_sub(entry.opening + entry.recycling),
         }
     }
 

@@ -121,7 +121,7 @@ impl<C, E> Ledger<C, E> {
         let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
         let waited = now.saturating_sub(self.waiters[waiter].since);
         let entry = &self.tenants[tenant];
-        let (opening, recycling) = (entry.counts.of(Place::Opening), entry.recycling);
+        let (opening, recycling) = (entry.opening, entry.recycling);
         let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         // The first ones in line are those for whom a connection is on its way.

@@ -37,7 +37,9 @@ pub(super) struct Tenant<E> {
     pub(super) spare: List<InTenant>,
     /// How many times in a row a promise to it took too long.
     pub(super) lateness: u8,
-    /// How many of its connections are being cleaned or validated.
+    /// How many connections are being opened for its line. What is opened on a server that it has left is not among them.
+    pub(super) opening: u32,
+    /// How many of its connections are being cleaned or validated, likewise.
     pub(super) recycling: u32,
     /// How many of its open connections are pinned.
     pub(super) pins: u32,
@@ -146,6 +148,7 @@ impl<C, E> Ledger<C, E> {
             promises: List::new(),
             spare: List::new(),
             lateness: 0,
+            opening: 0,
             recycling: 0,
             pins: 0,
             stamp: 0,

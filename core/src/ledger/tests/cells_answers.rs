@@ -330,7 +330,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Connect NoSuchTenant; a is told Unavailable NoSuchTenant",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Connect NoSuchTenant",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable NoSuchTenant",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
@@ -341,7 +341,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Connect InvalidName; a is told Unavailable InvalidName",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Connect InvalidName",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable InvalidName",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
@@ -352,7 +352,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Connect Auth; a is told Unavailable Auth",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Connect Auth",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable Auth",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
@@ -363,7 +363,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Connect Unreachable; a is told Unavailable Unreachable",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Connect Unreachable",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable Unreachable",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
@@ -374,7 +374,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Connect Other; a is told Unavailable Other",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Connect Other",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable Other",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
@@ -385,7 +385,7 @@ cells! {
     opening_for_nobody => "all free",
     opening_with_two_waiters => "all free; a is told Timeout Connecting; a is told Unavailable Unreachable",
     opening_with_anothers_waiter => "1 opening; opens b; b waits; then b gets 1",
-    opening_with_own_pool_waiting => "all free; a is told Timeout Connecting",
+    opening_with_own_pool_waiting => "all free; a is told Unavailable Unreachable",
     opening_while_draining => "all free; a is told Draining",
     opening_after_close => "all free; a is told Closed",
 }
