@@ -46,8 +46,10 @@ use crate::track::{Ending, Running, Track};
 /// | a transaction dropped without `commit` | recycled |
 /// | the driver's connection taken out with `&mut **lease` or [`acquire`](sqlx::Acquire::acquire) | recycled |
 /// | [`migrate`](Self::migrate) | recycled |
-/// | a transaction forgotten (`mem::forget`) | closed; SQLite: recycled |
+/// | a transaction forgotten (`mem::forget`) | closed |
 /// | an I/O, protocol or TLS error, or the server ending the session | closed |
+///
+/// MySQL has no way to reset a session through sqlx, so there "recycled" is "closed", but for a dropped transaction.
 ///
 /// Functions known by name, wherever in the text they stand, are for PostgreSQL `set_config`, `pg_advisory_lock*` and
 /// `pg_try_advisory_lock*` (those with `xact` in their names end with their transaction, and do not count), and the
