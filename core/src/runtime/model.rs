@@ -1,37 +1,42 @@
 //! The other `Runtime`: the one of the models (`testkit/tests/loom`), which replaces `runtime.rs` under `tenantry_loom`.
 //!
 //! Tasks stand in a list until a thread of the model runs one with [`Tasks::run_one`], so that the model checker decides
-//! when, and between which commands of whom. Time stands still until [`Tasks::pass`] moves it. Neither is what is being
-//! checked: the list's own lock is the standard library's and is never held while anything else runs, so that it adds no
-//! schedules of its own.
+//! when, and between which commands of whom. Time stands still until [`Tasks::pass`] moves it.
+//!
+//! The list is kept under a lock of the standard library, which is no point at which a model's threads can be exchanged:
+//! what they race for is the ledger. Only to take a task is such a point, as a thread may be slow to do it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 
 use crate::ledger::Time;
+use crate::sync::{Arc, Mutex, lock};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The tasks of one manager, and its time.
-#[derive(Clone, Default)]
-pub struct Tasks(Arc<Mutex<List>>);
+#[derive(Clone)]
+pub struct Tasks {
+    list: Arc<StdMutex<List>>,
+    turn: Arc<Mutex<()>>,
+}
 
 #[derive(Default)]
 struct List {
     /// None while it is being polled.
-    tasks: HashMap<u64, Option<Task>>,
+    tasks: BTreeMap<u64, Option<Task>>,
     /// Those to be polled, in the order in which they were woken.
     ready: VecDeque<u64>,
     spawned: u64,
+    gone: bool,
     now: Time,
     sleepers: Vec<(Time, Waker)>,
-    gone: bool,
 }
 
 struct WakeTask {
@@ -49,13 +54,21 @@ impl Wake for WakeTask {
 }
 
 impl Tasks {
+    fn new() -> Self {
+        Self { list: Arc::default(), turn: Arc::new(Mutex::new(())) }
+    }
+
     fn list(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Polls the task that has been ready for longest. False where none is.
     #[must_use]
     pub fn run_one(&self) -> bool {
+        if self.list().ready.is_empty() {
+            return false;
+        }
+        drop(lock(&self.turn));
         let next = {
             let mut list = self.list();
             // One that is woken while another thread polls it stays ready for later.
@@ -65,17 +78,16 @@ impl Tasks {
         };
         let Some((number, mut task)) = next else { return false };
         let waker = Waker::from(Arc::new(WakeTask { tasks: self.clone(), number }));
-        let poll = task.as_mut().poll(&mut Context::from_waker(&waker));
+        let pending = task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
         let mut list = self.list();
-        match poll {
-            Poll::Pending if !list.gone => drop(list.tasks.insert(number, Some(task))),
-            _ => {
-                list.tasks.remove(&number);
-                list.ready.retain(|&ready| ready != number);
-                // Not under the lock: what it holds answers the ledger.
-                drop(list);
-                drop(task);
-            }
+        if pending && !list.gone {
+            list.tasks.insert(number, Some(task));
+        } else {
+            list.tasks.remove(&number);
+            list.ready.retain(|&ready| ready != number);
+            // What it holds may answer the ledger when it is dropped.
+            drop(list);
+            drop(task);
         }
         true
     }
@@ -101,15 +113,10 @@ impl Tasks {
     pub fn shut_down(&self) {
         self.list().gone = true;
         loop {
-            let oldest = {
-                let mut list = self.list();
-                let oldest = list.tasks.keys().min().copied();
-                oldest.and_then(|oldest| list.tasks.remove(&oldest))
-            };
+            let oldest = self.list().tasks.pop_first();
             if oldest.is_none() {
                 return;
             }
-            drop(oldest);
         }
     }
 }
@@ -120,9 +127,9 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// The builder insists on a runtime; the models have one of their own.
+    /// The builder insists on a runtime of tokio; what runs here is the model's.
     pub(crate) fn new(_handle: Handle) -> Self {
-        Self { tasks: Tasks::default() }
+        Self { tasks: Tasks::new() }
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {
@@ -137,16 +144,19 @@ impl Runtime {
         self.tasks.list().now
     }
 
+    /// Where the runtime is gone the future is dropped here and now.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task: Task = Box::pin(task);
         let mut list = self.tasks.list();
-        if list.gone {
+        if !list.gone {
+            let number = list.spawned;
+            list.spawned += 1;
+            list.tasks.insert(number, Some(task));
+            list.ready.push_back(number);
+        } else {
             drop(list);
-            return drop(task);
+            drop(task);
         }
-        let number = list.spawned;
-        list.spawned += 1;
-        list.tasks.insert(number, Some(Box::pin(task)));
-        list.ready.push_back(number);
     }
 
     pub(crate) async fn within<R>(&self, time: Duration, future: impl Future<Output = R>) -> Option<R> {
@@ -175,6 +185,7 @@ impl Runtime {
         self.sleep(time).await;
     }
 
+    /// There are no timers that could panic.
     pub(crate) fn is_gone(&self) {}
 
     pub(crate) async fn sleep(&self, time: Duration) {
