@@ -4,6 +4,7 @@ mod acquire;
 mod builder;
 mod config;
 mod dyn_factory;
+mod either;
 mod error;
 mod factory;
 mod lease;
@@ -25,6 +26,9 @@ pub use builder::Builder;
 pub use config::Settings;
 pub use config::{Limits, TenantLimits};
 pub use dyn_factory::{DynConnection, DynError, DynFactory};
+pub use either::{
+    EitherConnection, EitherError, EitherFactory, EitherLease, EitherLeft, EitherPools, EitherRight, EitherSide,
+};
 pub use error::{
     AcquireError, ConfigError, ConfigProblem, Holder, LimitError, LimitScope, Phase, ProvisionError, TryAcquireError,
 };

@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod drivers;
+mod exchanges;
 mod routes;
 mod support;
+mod views;

@@ -49,7 +49,8 @@ async fn each_tenant_has_the_driver_and_the_server_of_its_route() {
     assert_eq!(pools.tenant_stats("other-1").unwrap().server, ServerId::from("second"));
     assert_eq!((two.fake.open().now, two.other.open().now), (1, 1));
 
-    (acme.mark_dirty(), other.mark_dirty());
+    acme.mark_dirty();
+    other.mark_dirty();
     drop((acme, other));
     settle().await;
     assert_eq!(two.calls(Call::Recycle), (1, 1));

@@ -4,8 +4,11 @@ use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use tenantry_core::{Created, Dropped, FailureKind, Health, PoolFactory, Provision, ServerId, TenantId, TenantPools};
-use tenantry_testkit::{FakeConnection, FakeError, FakeFactory};
+use tenantry_core::{
+    Builder, Created, Dropped, EitherFactory, FailureKind, Health, PoolFactory, Provision, ServerId, TenantId,
+    TenantPools,
+};
+use tenantry_testkit::{Call, FakeConnection, FakeError, FakeFactory};
 
 /// Another driver for the same servers: its own types, and one count of places with the fake's own. Over a fake of its
 /// own it is another driver for other servers.
@@ -102,4 +105,38 @@ pub(crate) async fn assert_closes_clean<F: PoolFactory>(pools: &TenantPools<F>, 
         assert_eq!(fake.open().now, 0);
         fake.assert_no_misuse();
     }
+}
+
+pub(crate) type Both = EitherFactory<FakeFactory, OtherFactory>;
+
+/// Two drivers that reach the same servers: one fake counts the connections of both.
+pub(crate) fn one_server(fake: &FakeFactory) -> Both {
+    EitherFactory::new(fake.clone(), OtherFactory(fake.clone()))
+}
+
+/// Two drivers that are scripted and watched each for itself.
+#[derive(Default)]
+pub(crate) struct TwoFakes {
+    pub(crate) left: FakeFactory,
+    pub(crate) right: FakeFactory,
+}
+
+impl TwoFakes {
+    pub(crate) fn factory(&self) -> Both {
+        EitherFactory::new(self.left.clone(), OtherFactory(self.right.clone()))
+    }
+
+    /// Calls that have ended, of the left and of the right driver.
+    pub(crate) fn calls(&self, call: Call) -> (u64, u64) {
+        (self.left.calls(call).ended, self.right.calls(call).ended)
+    }
+
+    pub(crate) fn open(&self) -> (u64, u64) {
+        (self.left.open().now, self.right.open().now)
+    }
+}
+
+/// So many connections in all and for each tenant.
+pub(crate) fn manager(factory: Both, budget: u32, per_tenant: u32) -> Builder<Both> {
+    TenantPools::builder(factory).max_connections(budget).max_connections_per_tenant(per_tenant).max_connecting(budget)
 }
