@@ -85,6 +85,22 @@ async fn a_connection_past_its_lifetime_is_never_closed_under_its_user_and_never
     assert_nothing_lost(&pools, &fake).await;
 }
 
+/// At the end of its life, and not at the next look around. Below 20 ms there is no jitter.
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_lifetime_has_just_ended_is_not_handed_out() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 2).max_lifetime(ms(19)).build().unwrap();
+    warm(&pools, "acme").await;
+    sleep(ms(18)).await;
+    warm(&pools, "acme").await;
+    assert_eq!(fake.calls(Call::Connect).started, 1);
+    sleep(ms(1)).await;
+    // Makes the manager look at the clock.
+    pools.evict("nobody");
+    assert!(pools.try_acquire("acme").is_err());
+    assert_eq!(pools.stats().totals.closed_lifetime, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_idle_for_a_while_is_asked_before_it_is_handed_out_and_a_fresh_one_is_not() {
     let fake = FakeFactory::new();

@@ -26,7 +26,7 @@ async fn close_resolves_when_the_last_connection_is_closed() {
     assert_eq!(fake.open().now, 1, "the idle one is closed");
     let start = Instant::now();
     drop(lease);
-    closing.await.unwrap();
+    soon(closing).await.unwrap();
     assert_about(start.elapsed(), ms(30));
     assert_eq!(fake.open().now, 0);
 }
@@ -196,7 +196,7 @@ async fn after_a_close_every_way_in_says_closed() {
     let fake = FakeFactory::new();
     let pools = manager(&fake, 2).build().unwrap();
     warm(&pools, "acme").await;
-    pools.close().await;
+    soon(pools.close()).await;
     drop(fake.take_events());
     assert!(matches!(pools.acquire("acme").await, Err(AcquireError::Closed)));
     assert!(matches!(pools.acquire_pool("acme", 1).await, Err(AcquireError::Closed)));

@@ -48,7 +48,7 @@ async fn a_drain_waits_for_leases_and_closes_them_when_they_come_back() {
     settle().await;
     assert!(!drain.is_finished());
     drop(leases);
-    assert!(drain.await.unwrap().is_complete());
+    assert!(soon(drain).await.unwrap().is_complete());
     assert_eq!((fake.open().now, fake.calls(Call::Close).started), (0, 2));
     pools.resume("acme");
     assert_nothing_lost(&pools, &fake).await;

@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_closes_clean, assert_nothing_lost, hold_many, limit, manager, ms, secs, settle, warm, within,
+    assert_about, assert_closes_clean, assert_nothing_lost, hold_many, limit, manager, ms, secs, settle, soon, warm,
+    within,
 };
 
 /// Fault B2: the health check needed a connection of the pool, so a saturated one looked dead and was closed.
@@ -168,7 +169,7 @@ async fn after_a_close_nothing_is_handed_out_or_opened() {
     let fake = FakeFactory::new();
     let pools = manager(&fake, 2).build().unwrap();
     warm(&pools, "acme").await;
-    pools.close().await;
+    soon(pools.close()).await;
     assert!(matches!(pools.acquire("acme").await, Err(AcquireError::Closed)));
     assert!(matches!(pools.acquire("new").await, Err(AcquireError::Closed)));
     assert_eq!(pools.try_acquire("acme").unwrap_err(), TryAcquireError::Closed);
@@ -226,7 +227,7 @@ async fn two_managers_in_one_process_share_nothing() {
     drop(also_held);
     assert_eq!(two.try_acquire("tenant-1").unwrap().tenant().as_str(), "tenant-1", "it drains in the other one only");
     drop(held);
-    one.close().await;
+    soon(one.close()).await;
     assert_eq!(one.stats().open(), 0);
     assert_eq!((two.stats().idle, two.stats().closed), (3, false));
     fake.reset_high_water();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod aging;
+mod breakages;
 mod budget;
 mod cancelling;
 mod closing;
