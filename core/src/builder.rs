@@ -21,6 +21,7 @@ pub struct Builder<F> {
     max_connections: Option<u32>,
     max_connections_per_tenant: Option<u32>,
     max_known_tenants: Option<u32>,
+    max_waiters_per_tenant: Option<u32>,
     settings: Settings,
     bad_tenants: Vec<crate::InvalidTenant>,
     runtime: Option<Handle>,
@@ -43,6 +44,7 @@ impl<F: PoolFactory> Builder<F> {
             max_connections: None,
             max_connections_per_tenant: None,
             max_known_tenants: None,
+            max_waiters_per_tenant: None,
             settings: Settings::new(0),
             bad_tenants: Vec::new(),
             runtime: None,
@@ -88,9 +90,9 @@ impl<F: PoolFactory> Builder<F> {
     }
 
     /// The most acquires of one tenant that wait in line. Default: 1,000, so that ten greedy tenants fill the line and not
-    /// one. From 0 to `max_waiters`.
+    /// one; never more than `max_waiters` by default. From 0 to `max_waiters`.
     pub fn max_waiters_per_tenant(mut self, waiters: u32) -> Self {
-        self.settings.max_waiters_per_tenant = waiters;
+        self.max_waiters_per_tenant = Some(waiters);
         self
     }
 
@@ -201,6 +203,9 @@ impl<F: PoolFactory> Builder<F> {
     pub fn build(self) -> Result<TenantPools<F>, ConfigError> {
         let Self { factory, max_connections, max_connections_per_tenant, max_known_tenants, .. } = self;
         let (mut settings, bad_tenants, runtime) = (self.settings, self.bad_tenants, self.runtime);
+        let per_tenant = self.max_waiters_per_tenant;
+        settings.max_waiters_per_tenant =
+            per_tenant.unwrap_or(settings.max_waiters_per_tenant.min(settings.max_waiters));
         let mut problems = Problems::default();
         for invalid in bad_tenants {
             problems.add("tenant", &"not a tenant's name", invalid.to_string());

@@ -41,8 +41,8 @@ pub enum FailureKind {
 
 /// What every driver can do. See `tenantry-testkit` for a suite that checks an implementation.
 ///
-/// All futures are spawned or awaited by tenantry on its own runtime, never while its lock is held. Each of them may be
-/// dropped half-way when the runtime shuts down, and at no other time.
+/// All futures are spawned or awaited by tenantry on its own runtime, never while its lock is held. `connect` and `recycle`
+/// are dropped half-way at their timeouts, and each of them may be when the runtime shuts down.
 ///
 /// A factory must not keep a second count of connections, nor wait for room: tenantry asks for a connection only
 /// when it already holds the permit for it.
@@ -69,7 +69,8 @@ pub trait PoolFactory: Send + Sync + 'static {
     fn health(&self, connection: &mut Self::Connection) -> Health;
 
     /// Makes a [`Health::Dirty`] connection fit for the next user, and proves that the server still answers: an idle
-    /// connection that is under suspicion is recycled before it is handed out. At an error the connection is closed.
+    /// connection that is under suspicion is recycled before it is handed out. At an error the connection is closed; one of
+    /// [`FailureKind::Unreachable`] casts suspicion on the others of its server, as [`Health::Lost`] does.
     /// Bounded from outside by `recycle_timeout`.
     fn recycle(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send;
 

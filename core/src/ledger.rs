@@ -14,7 +14,7 @@
 //! * the passing of time: [`tick`](Ledger::tick);
 //! * getters, and [`check`](Ledger::check), which recounts everything.
 //!
-//! Its parts: `budget.rs` counts permits and keeps the lists of idle connections (the permit's life is drawn there, at
+//! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits and keeps the lists of idle connections (the permit's life is drawn there, at
 //! `State`), `queue.rs` keeps the waiters, `serve.rs` decides where freed capacity goes, `failure.rs` remembers failed
 //! connects, `tenants.rs` is the table of who is known, `lifecycle.rs` is what operators do, `refusal.rs` makes the "no", `decision.rs`
 //! has the types of the answers, `check.rs` numbers the invariants.
@@ -123,7 +123,7 @@ pub struct Ledger<C, E> {
     /// The latest time that a command brought. A coarse clock may lag behind a fine one; time does not go back here.
     latest: Time,
     closed: bool,
-    /// Limits were changed while connections were open.
+    /// Limits were changed at least once: what is taken may be above a cap.
     limits_changed: bool,
     watchers: Slots<(), Watcher>,
     /// Where the next tick goes on looking.
@@ -320,7 +320,6 @@ impl<C, E> Ledger<C, E> {
         };
         debug_assert!(matches!(self.permits[index].state, State::InUse));
         let now = self.advance(now);
-        let server = self.permits[index].server;
         self.permits[index].warned = false;
         match health {
             Health::Clean => self.come_back(index, connection, now),
@@ -336,14 +335,25 @@ impl<C, E> Ledger<C, E> {
                 self.begin_close(index, connection, now);
             }
             Health::Lost => {
-                // News only from a connection that was alive in the present epoch.
-                let entry = &mut self.servers[server as usize];
-                if self.permits[index].epoch == entry.epoch {
-                    entry.epoch = entry.epoch.wrapping_add(1);
-                }
+                self.breakage_seen(index);
                 self.counters.closed_broken += 1;
                 self.begin_close(index, connection, now);
             }
+        }
+    }
+
+    /// A recycling found its connection lost, not merely unfit. [`recycle_failed`](Self::recycle_failed) comes next.
+    pub fn found_lost(&mut self, permit: PermitKey) {
+        if let Some(index) = self.permits.find(permit) {
+            self.breakage_seen(index);
+        }
+    }
+
+    /// Its server's epoch is over. News only from a connection that was alive in the present one.
+    fn breakage_seen(&mut self, permit: u32) {
+        let entry = &mut self.servers[self.permits[permit].server as usize];
+        if self.permits[permit].epoch == entry.epoch {
+            entry.epoch = entry.epoch.wrapping_add(1);
         }
     }
 
@@ -351,6 +361,7 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     fn come_back(&mut self, permit: u32, connection: C, now: Time) {
         if self.is_retired(permit, now) {
+            self.counters.closed_lifetime += u64::from(self.permits[permit].expires_at <= now);
             return self.begin_close(permit, connection, now);
         }
         self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
@@ -461,7 +472,7 @@ impl<C, E> Ledger<C, E> {
         before
     }
 
-    /// closing -> free: the close ended, or panicked. The permit goes to whose turn it is.
+    /// closing -> free: the close ended, or panicked. The permit goes to the one it was promised to, else to whose turn it is.
     pub fn closed(&mut self, permit: PermitKey, now: Time) {
         let now = self.advance(now);
         let Some(index) = self.permits.find(permit) else { return };

@@ -37,8 +37,17 @@ impl<F: PoolFactory> Shared<F> {
     /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits (rule 16).
     #[inline]
     pub(crate) fn with<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
+        self.run(|ledger| if ledger.anyone_waits() { self.runtime.now() } else { self.runtime.coarse() }, command)
+    }
+
+    #[inline]
+    fn run<R>(
+        self: &Arc<Self>,
+        now: impl FnOnce(&ConnectionLedger<F>) -> Time,
+        command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R,
+    ) -> R {
         let mut ledger = lock(&self.ledger);
-        let now = if ledger.anyone_waits() { self.runtime.now() } else { self.runtime.coarse() };
+        let now = now(&ledger);
         let result = command(&mut ledger, now);
         // In a model, every state that any schedule reaches is recounted.
         #[cfg(tenantry_loom)]
@@ -54,7 +63,7 @@ impl<F: PoolFactory> Shared<F> {
     /// The same at the clock's own time, for commands that are no part of the warm path.
     pub(crate) fn with_now<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
         let now = self.runtime.now();
-        self.with(|ledger, _| command(ledger, now))
+        self.run(|_| now, command)
     }
 
     /// Makes a tenant known. The factory says where it lives, outside the lock.

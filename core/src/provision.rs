@@ -46,8 +46,10 @@ impl<F: Provision> TenantPools<F> {
         }
     }
 
-    /// Drops the tenant's database if it is there. Its idle connections are closed first; what is in use is left alone, and
-    /// most servers refuse to drop a database in use: [`drain`](Self::drain) it before.
+    /// Drops the tenant's database if it is there. The tenant is drained for it, for at most `close_timeout`, and resumed
+    /// afterwards unless it was draining or removed before; its callers get [`AcquireError::Draining`](crate::AcquireError::Draining) meanwhile.
+    /// What is in use longer than that is left alone, and most servers refuse to drop a database in use:
+    /// [`drain`](Self::drain) it before, with the time that it needs.
     ///
     /// # Errors
     /// [`ProvisionError`]: no permit in time, or the driver's own failure.
@@ -61,15 +63,43 @@ impl<F: Provision> TenantPools<F> {
         let (shared, tenant) = (self.shared.clone(), TenantId::new(tenant));
         async move {
             let tenant = tenant.map_err(ProvisionError::invalid)?;
-            shared.with_now(|ledger, now| ledger.evict(tenant.as_str(), now));
+            let drained = Drained::new(&shared, &tenant);
             shared.runtime.within(shared.settings.close_timeout, shared.empty(Some(tenant.as_str()))).await;
             let whose = tenant.clone();
             let dropped = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
                 let dropped = permits.shared.factory.drop_database(&whose).await;
                 drop(permits);
+                drop(drained);
                 dropped
             });
             dropped.await
+        }
+    }
+}
+
+/// A tenant that is drained for as long as this lives, if it was in use before.
+struct Drained<F: Provision> {
+    shared: Arc<Shared<F>>,
+    tenant: TenantId,
+    was_active: bool,
+}
+
+impl<F: Provision> Drained<F> {
+    fn new(shared: &Arc<Shared<F>>, tenant: &TenantId) -> Self {
+        let was_active = shared.with_now(|ledger, now| {
+            let stats = ledger.tenant_stats(tenant.as_str());
+            let active = stats.is_some_and(|stats| !stats.draining && !stats.removed);
+            active && ledger.drain(tenant.as_str(), now)
+        });
+        Self { shared: shared.clone(), tenant: tenant.clone(), was_active }
+    }
+}
+
+impl<F: Provision> Drop for Drained<F> {
+    fn drop(&mut self) {
+        if self.was_active {
+            let server = self.shared.factory.server(&self.tenant);
+            self.shared.with_now(|ledger, now| ledger.resume(self.tenant.as_str(), &server, now));
         }
     }
 }

@@ -18,7 +18,11 @@ use crate::{FailureKind, Phase, TenantId};
 impl<F: PoolFactory> Shared<F> {
     /// Carries out what a command left. Never called under the lock.
     pub(crate) fn act(self: &Arc<Self>, actions: Actions<Box<Slot<F>>, F::Error>) {
-        for action in actions {
+        // Wakers and errors are others' code, which may panic: what holds a permit has its task before.
+        let (others, ours): (Actions<_, _>, Actions<_, _>) = actions
+            .into_iter()
+            .partition(|action| matches!(action, Action::Wake(_) | Action::DropWaker(_) | Action::DropError(_)));
+        for action in ours.into_iter().chain(others) {
             match action {
                 Action::Open { permit, tenant } => {
                     let opening = Opening { shared: self.clone(), permit, answered: false };
@@ -134,9 +138,10 @@ impl<F: PoolFactory> Opening<F> {
         };
         self.answered = true;
         let permit = self.permit;
+        let chance = random();
         self.shared.with_now(|ledger, now| match outcome {
-            Ok(slot) => ledger.opened(permit, slot, random(), now),
-            Err(failure) => ledger.open_failed(permit, failure, random(), now),
+            Ok(slot) => ledger.opened(permit, slot, chance, now),
+            Err(failure) => ledger.open_failed(permit, failure, chance, now),
         });
     }
 }
@@ -145,7 +150,8 @@ impl<F: PoolFactory> Drop for Opening<F> {
     fn drop(&mut self) {
         if !self.answered {
             self.shared.abandoned();
-            self.shared.with_now(|ledger, now| ledger.open_failed(self.permit, Failure::Panicked, random(), now));
+            let chance = random();
+            self.shared.with_now(|ledger, now| ledger.open_failed(self.permit, Failure::Panicked, chance, now));
         }
     }
 }
@@ -190,11 +196,17 @@ impl<F: PoolFactory> Recycling<F> {
         let limit = self.shared.settings.recycle_timeout;
         let recycled = runtime.within(limit, factory.recycle(&mut slot.connection)).await;
         let permit = self.permit;
-        if let Some(Ok(())) = recycled
-            && let Some(slot) = self.slot.take()
-        {
-            self.shared.with_now(|ledger, now| ledger.recycled(permit, slot, now));
-            return;
+        match recycled {
+            Some(Ok(())) => {
+                if let Some(slot) = self.slot.take() {
+                    self.shared.with_now(|ledger, now| ledger.recycled(permit, slot, now));
+                }
+                return;
+            }
+            Some(Err(error)) if factory.classify(&error) == FailureKind::Unreachable => {
+                self.shared.with_now(|ledger, _| ledger.found_lost(permit));
+            }
+            Some(Err(_)) | None => {}
         }
         self.into_closing().run().await;
     }

@@ -158,7 +158,7 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// opening -> free. The waiter it failed for is told why, the tenant's others that it is unavailable; a full server
+    /// opening -> free. The first in line is told why, the tenant's others that it is unavailable; a full server
     /// is nobody's failure, and everybody keeps their place.
     pub fn open_failed(&mut self, permit: PermitKey, failure: Failure<E>, random: u64, now: Time) {
         let now = self.advance(now);

@@ -28,7 +28,7 @@ pub enum Refusal<E> {
         /// How long this acquire waited in all.
         waited: Duration,
     },
-    /// The connect that was started for this waiter failed.
+    /// A connect failed while this one was the first in line for it.
     Connect {
         /// As the factory classified it.
         kind: FailureKind,

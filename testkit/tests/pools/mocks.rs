@@ -207,6 +207,7 @@ async fn a_dirty_connection_is_recycled_once_and_a_failed_recycle_closes_it() {
     let mut driver = driver();
     driver.expect_health().return_const(Health::Clean);
     driver.expect_connect().times(2).returning(numbered());
+    driver.expect_classify().times(1).returning(|_| FailureKind::Other);
     let mut recycles = 0;
     driver.expect_recycle().times(2).returning(move |connection| {
         recycles += 1;
