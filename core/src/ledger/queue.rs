@@ -198,7 +198,7 @@ impl<C, E> Ledger<C, E> {
         entry.counters.waited += waited;
         self.counters.waited += waited;
         if entry.line.is_empty() {
-            entry.passed_since = None;
+            entry.first_since = None;
             entry.lateness = 0;
         }
         tenant
@@ -231,7 +231,7 @@ impl<C, E> Ledger<C, E> {
         let stamp = self.next_stamp();
         let entry = &mut self.tenants[tenant];
         entry.stamp = stamp;
-        entry.passed_since = None;
+        entry.first_since = None;
         self.refresh(tenant);
     }
 

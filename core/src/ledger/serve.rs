@@ -25,6 +25,18 @@ impl<C, E> Ledger<C, E> {
             self.give_turn(turn.tenant, lane, source, now);
             self.had_turn(turn.tenant);
         }
+        if self.ready > 0 {
+            self.start_clocks(now);
+        }
+    }
+
+    /// From now on those who are first may be passed over for `handover_bound` at most.
+    fn start_clocks(&mut self, now: Time) {
+        for server in &self.servers {
+            for first in server.ready.lanes.iter().filter_map(|lane| lane.first()) {
+                self.tenants[first.tenant].first_since.get_or_insert(now);
+            }
+        }
     }
 
     /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
@@ -204,7 +216,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Whether a released connection may stay with its own tenant's line although others wait (rule 6).
-    fn may_hand_over(&mut self, tenant: u32, now: Time) -> bool {
+    fn may_hand_over(&self, tenant: u32, now: Time) -> bool {
         if self.ready == 0 {
             return true;
         }
@@ -215,7 +227,7 @@ impl<C, E> Ledger<C, E> {
             return true;
         }
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(tenant));
-        let since = *self.tenants[first.tenant].passed_since.get_or_insert(now);
+        let since = self.tenants[first.tenant].first_since.unwrap_or(now);
         now.saturating_sub(since) < bound
     }
 

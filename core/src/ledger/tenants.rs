@@ -47,8 +47,8 @@ pub(super) struct Tenant<E> {
     pub(super) stamp: u64,
     /// Where it stands among the ready; None while another permit would not help it.
     pub(super) ready: Option<(Lane, Turn)>,
-    /// Since when hand-overs within other tenants pass it over.
-    pub(super) passed_since: Option<Time>,
+    /// Since when it is first in line, and hand-overs within other tenants pass it over.
+    pub(super) first_since: Option<Time>,
     pub(super) pace: Pace,
     pub(super) circuit: Option<Box<Circuit<E>>>,
     pub(super) counters: TenantCounters,
@@ -153,7 +153,7 @@ impl<C, E> Ledger<C, E> {
             pins: 0,
             stamp: 0,
             ready: None,
-            passed_since: None,
+            first_since: None,
             pace: Pace::default(),
             circuit: None,
             counters: TenantCounters::default(),

@@ -225,9 +225,9 @@ fn run(bound: Option<Duration>, connect_time: Duration, step: Duration) -> usize
 
 #[test]
 fn a_run_of_hand_overs_ends_at_the_bound() {
-    assert_eq!(run(Some(MS * 10), MS, MS), 10, "from the first time that b is passed over");
-    assert_eq!(run(Some(MS * 10), MS, MS * 4), 3);
-    assert_eq!(run(Some(MS * 10), MS, MS * 100), 1);
+    assert_eq!(run(Some(MS * 10), MS, MS), 9, "from when b became the first in line");
+    assert_eq!(run(Some(MS * 10), MS, MS * 4), 2);
+    assert_eq!(run(Some(MS * 10), MS, MS * 100), 0);
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn a_bound_of_zero_turns_hand_overs_off() {
 
 #[test]
 fn by_default_a_run_lasts_twice_as_long_as_a_connect_took() {
-    assert_eq!(run(None, MS * 5, MS), 10);
-    assert_eq!(run(None, MS * 20, MS), 40);
+    assert_eq!(run(None, MS * 5, MS), 9);
+    assert_eq!(run(None, MS * 20, MS), 39);
 }
 
 #[test]
