@@ -92,6 +92,8 @@ impl Limits {
         settings.max_connections = self.max_connections.unwrap_or(settings.max_connections);
         settings.max_connections_per_tenant =
             self.max_connections_per_tenant.unwrap_or(settings.max_connections_per_tenant);
+        // Never more than all of them; a budget that is raised again later leaves it where it is.
+        settings.max_connecting = settings.max_connecting.map(|most| most.min(settings.max_connections).max(1));
         settings.servers.extend(self.servers);
         for (tenant, limits) in self.tenants {
             match tenant {

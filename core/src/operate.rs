@@ -147,7 +147,8 @@ impl<F: PoolFactory> TenantPools<F> {
     }
 
     /// Changes limits while the manager runs. A raised one holds at once. Under a lowered one idle connections close at once
-    /// and the others as they come back; nothing above it is opened. Of two calls at once the last one wins.
+    /// and the others as they come back; nothing above it is opened, and `max_connecting` goes down with the budget. Of two
+    /// calls at once the last one wins.
     ///
     /// # Errors
     /// [`ConfigError`] names every limit that is out of bounds, alone or against another; then none is changed.

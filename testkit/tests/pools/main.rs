@@ -13,7 +13,9 @@ mod facts;
 mod faults;
 mod mocks;
 mod names;
+
 mod native_pools;
+mod operating;
 mod panics;
 mod provision;
 mod review;
