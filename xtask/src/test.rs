@@ -203,7 +203,7 @@ fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
     let kept: String = kept.map(|target| format!(" --test {target}")).collect();
     let targets = if left_out.is_empty() { "--tests".to_owned() } else { format!("--lib --bins{kept}") };
     let runner = if works("cargo", "nextest --version") { "nextest run" } else { "test" };
-    let tally = counted(&format!("{runner} {packages} {targets} --{skip}"), args)?;
+    let tally = counted(&format!("{runner} --no-fail-fast {packages} {targets} --{skip}"), args)?;
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
 }
