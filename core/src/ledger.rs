@@ -414,7 +414,7 @@ impl<C, E> Ledger<C, E> {
         self.counters.closed_broken += 1;
         let (now, tenant) = (self.advance(now), self.permits[index].tenant);
         self.start_closing(index, now);
-        self.serve_line(tenant, true, now);
+        self.serve_line(tenant, None, now);
         self.refuse_uncovered(tenant, now);
         self.serve(now);
     }

@@ -52,19 +52,20 @@ impl<C, E> Ledger<C, E> {
 
     /// After a change in one tenant's line: its idle connections are for its own waiters, and it may have left room.
     pub(super) fn serve_line_and_others(&mut self, tenant: u32, now: Time) {
-        self.serve_line(tenant, true, now);
+        self.serve_line(tenant, None, now);
         self.serve(now);
     }
 
     /// Gives a tenant's idle connections to its own line: granted where they are fit, put away where they are not. A waiter
     /// for whom one is opened or promised elsewhere gets one that is idle here all the same; only what is merely old is
     /// left alone while enough others are being validated for the line.
-    pub(super) fn serve_line(&mut self, tenant: u32, by_age: bool, now: Time) {
+    /// What has just `come_back` is not old, whatever `validate_after_idle` says.
+    pub(super) fn serve_line(&mut self, tenant: u32, come_back: Option<u32>, now: Time) {
         while self.plain_waiter(tenant).is_some()
             && let Some(newest) = self.tenants[tenant].idle.newest()
         {
             let entry = &self.tenants[tenant];
-            match self.fitness(newest, by_age, now) {
+            match self.fitness(newest, come_back != Some(newest), now) {
                 Fitness::Fit => self.grant(newest, now),
                 Fitness::Aged if entry.line.len() <= entry.recycling => return,
                 unfit => self.put_away(newest, unfit, now),
@@ -157,7 +158,7 @@ impl<C, E> Ledger<C, E> {
                     self.gathering = None;
                     self.answer(waiter, Answer::Pool, now);
                     // The next in line may want a connection, and some may have gone idle meanwhile.
-                    self.serve_line(tenant, true, now);
+                    self.serve_line(tenant, None, now);
                 }
             }
         }
@@ -197,8 +198,7 @@ impl<C, E> Ledger<C, E> {
                 self.serve(now);
             }
         }
-        // What has just come back is not old, whatever `validate_after_idle` says.
-        self.serve_line(tenant, false, now);
+        self.serve_line(tenant, Some(permit), now);
         self.serve(now);
     }
 

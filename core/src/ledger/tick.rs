@@ -108,7 +108,8 @@ impl<C, E> Ledger<C, E> {
             Claim::Promised(promise) => {
                 let tenant = promise.tenant.index();
                 if age >= PROMISE_PATIENCE * (1 << promise.lateness.min(10)) {
-                    self.tenants[tenant].lateness = promise.lateness.saturating_add(1);
+                    let entry = &mut self.tenants[tenant];
+                    entry.lateness = entry.lateness.max(promise.lateness.saturating_add(1));
                     self.set_claim(closing, Claim::Uncounted);
                     self.settle(tenant, now);
                 }
