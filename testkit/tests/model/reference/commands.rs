@@ -1,0 +1,368 @@
+//! What callers do: ask, look, leave, give back.
+
+use tenantry_core::Health;
+
+use super::super::expectation::{Answer, Command, Refusal, Reply};
+use super::{Claim, Fitness, Mode, PoolLease, Reference, State, Waiter};
+
+impl Reference {
+    pub(super) fn acquire(&mut self, tenant: usize, pool: u32, caller: u64, polled: bool) {
+        if pool == 0 && polled && self.acquire_warm(tenant, caller) {
+            return;
+        }
+        let command = Command::Acquire { tenant, pool, caller };
+        if !self.closed {
+            self.forget_tombstone(tenant);
+        }
+        if !self.closed && !self.is_known(tenant) {
+            self.call(command.clone(), Reply::Unknown);
+            self.admit(tenant);
+        }
+        let reply = self.ask(tenant, pool, caller);
+        let waits = if let Reply::Waits(waiter) = reply { Some(waiter) } else { None };
+        self.call(command, reply);
+        if let Some(waiter) = waits.filter(|_| polled) {
+            self.poll(waiter);
+        }
+    }
+
+    fn ask(&mut self, tenant: usize, pool: u32, caller: u64) -> Reply {
+        if self.closed {
+            return Reply::Refused(Refusal::Closed);
+        }
+        if let Some(refusal) = self.refuse_by_mode(tenant) {
+            return Reply::Refused(refusal);
+        }
+        let reply = self.take_or_wait(tenant, pool, caller);
+        self.settle();
+        reply
+    }
+
+    fn take_or_wait(&mut self, tenant: usize, pool: u32, caller: u64) -> Reply {
+        let first = self.line_len(tenant) == 0;
+        if first
+            && pool == 0
+            && let Some(permit) = self.find_fit(tenant, true)
+        {
+            return self.take(permit, caller);
+        }
+        if let Some(refusal) = self.refuse_at_once(tenant, pool, caller) {
+            return Reply::Refused(refusal);
+        }
+        if first {
+            let order = self.next_order();
+            self.tenant_mut(tenant).last_turn = order;
+        }
+        let id = self.next_id();
+        let since = self.now;
+        self.events.waits += 1;
+        self.waiters.push(Waiter {
+            id,
+            tenant,
+            pool,
+            caller,
+            since,
+            polled: false,
+            answer: None,
+            gathered: Vec::new(),
+        });
+        self.note_who_is_quiet();
+        self.settle_with(tenant);
+        self.refuse_by_queue(id).map_or(Reply::Waits(id), Reply::Refused)
+    }
+
+    /// There was no place in line for it.
+    pub(super) fn turn_away(&mut self, waiter: u32) {
+        self.stop_gathering(waiter);
+        let tenant = self.remove_waiter(waiter).tenant;
+        self.line_may_be_empty(tenant);
+    }
+
+    pub(super) fn try_acquire(&mut self, tenant: usize, caller: u64) {
+        if !self.closed {
+            self.forget_tombstone(tenant);
+        }
+        let reply = if self.closed {
+            Reply::Refused(Refusal::Closed)
+        } else if let Some(refusal) = self.refuse_by_mode(tenant) {
+            Reply::Refused(refusal)
+        } else if !self.is_known(tenant) {
+            Reply::NotIdle
+        } else {
+            let fit = if self.line_len(tenant) == 0 { self.find_fit(tenant, false) } else { None };
+            let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, caller));
+            self.settle();
+            reply
+        };
+        self.call(Command::TryAcquire { tenant, caller }, reply);
+    }
+
+    /// The warm path alone: it changes nothing where it has nothing to give.
+    pub(super) fn acquire_warm(&mut self, tenant: usize, caller: u64) -> bool {
+        let asked = !self.closed && self.mode(tenant) == Some(Mode::Active) && self.line_len(tenant) == 0;
+        let newest = if asked { self.idle_of(tenant).last().copied() } else { None };
+        let fit = newest.filter(|&newest| self.fitness(newest, true) == Fitness::Fit);
+        let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, caller));
+        self.call(Command::AcquireWarm { tenant, caller }, reply);
+        fit.is_some()
+    }
+
+    fn take(&mut self, permit: u32, caller: u64) -> Reply {
+        self.events.warm_hits += 1;
+        self.lease(permit, caller)
+    }
+
+    /// idle or granted -> leased.
+    fn lease(&mut self, permit: u32, caller: u64) -> Reply {
+        self.enter(permit, State::Leased);
+        let entry = self.permit_mut(permit);
+        entry.caller = caller;
+        Reply::Connection { permit, connection: entry.connection.expect("an open one") }
+    }
+
+    /// The tenant's newest idle connection that may be handed out as it is. What is unfit is put away on the search; one
+    /// that is aged ends it, as all others are older still.
+    fn find_fit(&mut self, tenant: usize, by_age: bool) -> Option<u32> {
+        loop {
+            let newest = *self.idle_of(tenant).last()?;
+            match self.fitness(newest, by_age) {
+                Fitness::Fit => return Some(newest),
+                Fitness::Aged => {
+                    self.put_away(newest, Fitness::Aged);
+                    return None;
+                }
+                unfit => self.put_away(newest, unfit),
+            }
+        }
+    }
+
+    /// Rules 15 and 16.
+    pub(super) fn fitness(&self, idle: u32, by_age: bool) -> Fitness {
+        let permit = self.permit(idle);
+        if permit.expires_at <= self.now {
+            Fitness::Expired
+        } else if permit.epoch != self.epoch(permit.server) {
+            Fitness::Outdated
+        } else if by_age && self.now - permit.since >= self.world.validate_after_idle {
+            Fitness::Aged
+        } else {
+            Fitness::Fit
+        }
+    }
+
+    /// Closed where its lifetime is over, else validated.
+    pub(super) fn put_away(&mut self, idle: u32, unfit: Fitness) {
+        if unfit == Fitness::Expired {
+            self.events.closed_lifetime += 1;
+            self.close_permit(idle);
+        } else {
+            self.recycle(idle);
+        }
+    }
+
+    pub(super) fn poll(&mut self, waiter: u32) {
+        let reply = if self.waiter(waiter).answer.is_some() {
+            self.collect(waiter)
+        } else {
+            self.waiter_mut(waiter).polled = true;
+            Reply::Pending
+        };
+        self.call(Command::Poll { waiter }, reply);
+    }
+
+    /// An answer -> gone.
+    fn collect(&mut self, waiter: u32) -> Reply {
+        let waiter = self.remove_waiter(waiter);
+        match waiter.answer.expect("collect is for the answered") {
+            Answer::Connection(permit) => self.lease(permit, waiter.caller),
+            Answer::Pool => {
+                self.pools.push(PoolLease { permits: waiter.gathered.clone(), closing: false });
+                Reply::Pool(waiter.gathered)
+            }
+            Answer::Refused(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    fn remove_waiter(&mut self, waiter: u32) -> Waiter {
+        let at = self.waiters.iter().position(|other| other.id == waiter).expect("a waiter that exists");
+        self.waiters.remove(at)
+    }
+
+    /// The acquire was dropped: nothing stays behind, and what it had been granted moves on (rule 8).
+    pub(super) fn cancel(&mut self, waiter: u32) {
+        self.stop_gathering(waiter);
+        let gone = self.remove_waiter(waiter);
+        match gone.answer {
+            None => {
+                self.events.waited += self.now - gone.since;
+                self.line_may_be_empty(gone.tenant);
+                self.settle_with(gone.tenant);
+            }
+            Some(Answer::Connection(permit)) => {
+                self.enter(permit, State::Leased);
+                self.permit_mut(permit).caller = gone.caller;
+                self.come_back(permit, false);
+            }
+            Some(Answer::Pool) => {
+                self.free(&gone.gathered);
+                self.settle();
+            }
+            Some(Answer::Refused(_)) => {}
+        }
+        self.call(Command::Cancel { waiter }, Reply::Nothing);
+    }
+
+    /// A deadline passed. What was given meanwhile is the answer.
+    pub(super) fn give_up(&mut self, waiter: u32) {
+        if self.waiter(waiter).answer.is_none() {
+            let refusal = self.refuse_late(waiter);
+            self.stop_gathering(waiter);
+            // The one who asks need not be woken.
+            self.waiter_mut(waiter).polled = false;
+            self.answer(waiter, Answer::Refused(refusal));
+            self.settle_with(self.waiter(waiter).tenant);
+        }
+        let reply = self.collect(waiter);
+        self.call(Command::GiveUp { waiter }, reply);
+    }
+
+    /// A waiter without an answer no longer gathers permits.
+    pub(super) fn stop_gathering(&mut self, waiter: u32) {
+        if self.waiter(waiter).answer.is_none() {
+            let gathered = std::mem::take(&mut self.waiter_mut(waiter).gathered);
+            self.free(&gathered);
+        }
+        if self.gathering == Some(waiter) {
+            self.gathering = None;
+        }
+    }
+
+    /// in use -> idle, recycling or closing (rules 3, 15).
+    pub(super) fn release(&mut self, permit: u32, health: Health) {
+        self.permit_mut(permit).warned = false;
+        match health {
+            Health::Clean => self.come_back(permit, false),
+            Health::Dirty if !self.is_retired(permit) => {
+                self.recycle(permit);
+                self.settle();
+            }
+            Health::Dirty => self.retire(permit),
+            Health::Broken | Health::Lost => {
+                if health == Health::Lost {
+                    self.saw_breakage(permit);
+                }
+                self.events.closed_broken += 1;
+                self.retire(permit);
+            }
+        }
+        self.call(Command::Release { permit, health }, Reply::Nothing);
+    }
+
+    /// in use -> idle and to whom it may concern; closing, where it is not to be used again.
+    pub(super) fn come_back(&mut self, permit: u32, fresh: bool) {
+        if self.is_retired(permit) {
+            self.events.closed_lifetime += u64::from(!fresh && self.permit(permit).expires_at <= self.now);
+            self.retire(permit);
+        } else {
+            if !fresh {
+                self.note_return(permit);
+            }
+            self.become_idle(permit);
+            self.offer(permit, fresh);
+        }
+    }
+
+    /// A connection is found lost: the end of its server's epoch, unless it was of an older one (rule 15).
+    pub(super) fn saw_breakage(&mut self, permit: u32) {
+        let permit = self.permit(permit);
+        let (server, epoch) = (permit.server, permit.epoch);
+        self.servers[server].epoch += u32::from(epoch == self.epoch(server));
+    }
+
+    /// in use -> closing. What waits may count on its permit.
+    pub(super) fn retire(&mut self, permit: u32) {
+        self.close_permit(permit);
+        self.settle_with(self.permit(permit).tenant);
+    }
+
+    /// Whether a connection is to be closed instead of kept.
+    fn is_retired(&self, permit: u32) -> bool {
+        let permit = self.permit(permit);
+        let tenant = self.tenant(permit.tenant);
+        self.closed
+            || self.all_of(permit.tenant) > self.world.tenants[permit.tenant].max
+            || self.all_on(permit.server) > self.world.server_cap(permit.server)
+            || self.permits.len() as u32 > self.world.total
+            || tenant.mode != Mode::Active
+            || tenant.server != permit.server
+            || self.servers[permit.server].paused
+            || permit.expires_at <= self.now
+    }
+
+    /// The newest of its tenant from now on, pinned where the reserve has a pin to give (rule 4).
+    fn become_idle(&mut self, permit: u32) {
+        self.enter(permit, State::Idle);
+        let tenant = self.permit(permit).tenant;
+        if self.pins_of(tenant) < self.reserve(tenant) {
+            self.permit_mut(permit).pinned = true;
+        }
+    }
+
+    pub(super) fn pins_of(&self, tenant: usize) -> u32 {
+        self.count(|permit| permit.tenant == tenant && permit.pinned)
+    }
+
+    /// Counts one return, for `retry_after`.
+    fn note_return(&mut self, permit: u32) {
+        let permit = self.permit(permit);
+        let (tenant, server, now) = (permit.tenant, permit.server, self.now);
+        self.tenant_mut(tenant).returns.note(now);
+        self.servers[server].returns.note(now);
+        self.returns.note(now);
+    }
+
+    pub(super) fn recycle(&mut self, permit: u32) {
+        self.events.recycles += 1;
+        self.enter(permit, State::Recycling);
+        let epoch = self.epoch(self.permit(permit).server);
+        let entry = self.permit_mut(permit);
+        entry.epoch = epoch;
+        let connection = entry.connection.expect("an open one");
+        self.expected.recycles.push((permit, connection));
+    }
+
+    /// -> closing, by a task of the manager's.
+    pub(super) fn close_permit(&mut self, permit: u32) {
+        let connection = self.permit(permit).connection.expect("an open one");
+        self.expected.closes.push((permit, connection));
+        self.start_closing(permit);
+    }
+
+    /// -> closing. The pin goes to another idle one of the tenant, the oldest (rule 4).
+    pub(super) fn start_closing(&mut self, permit: u32) {
+        let tenant = self.permit(permit).tenant;
+        let kept = self.all_of(tenant) <= self.reserve(tenant);
+        self.enter(permit, State::Closing { claim: if kept { Claim::Nobody } else { Claim::Spare }, overdue: false });
+        self.permit_mut(permit).pinned = false;
+        self.pin_idle(tenant);
+    }
+
+    /// Idle connections take the pins that a reserve has to give, the oldest first.
+    pub(super) fn pin_idle(&mut self, tenant: usize) {
+        for idle in self.idle_of(tenant) {
+            if self.pins_of(tenant) < self.reserve(tenant) {
+                self.permit_mut(idle).pinned = true;
+            }
+        }
+    }
+
+    /// -> free.
+    pub(super) fn free(&mut self, permits: &[u32]) {
+        for &permit in permits {
+            self.note_return(permit);
+            let at = self.at(permit);
+            let place = self.permits.remove(at).place;
+            self.permit_places.free.push(place);
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Rules 4, 5, 6 and 11: who is servable, whose turn it is, and whose connection makes room.
+
+use std::cmp::Ordering;
+
+use super::super::expectation::Answer;
+use super::super::world::TENANTS;
+use super::{Claim, Fitness, Mode, Permit, Reference, State};
+
+/// Where a turn's permit comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Free,
+    /// This connection is closing, or has to close first.
+    After(u32),
+}
+
+/// What is in the way of all who stand in the same place is the same.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Place {
+    server: usize,
+    /// For a pool lease, which needs no opening slot.
+    pool: bool,
+    /// Its own cap is short.
+    at_cap: bool,
+    /// Within its reserve, which is kept free for it.
+    reserved: bool,
+}
+
+impl Reference {
+    /// After each command no free or evictable permit could serve a servable waiter, and nobody waits beside an idle
+    /// connection of its own that is fit (rule 5).
+    pub(super) fn settle(&mut self) {
+        while (0..TENANTS).any(|tenant| self.serve_fit(tenant)) || self.serve_between_tenants() {}
+        self.start_clocks();
+    }
+
+    /// The same after a change in one tenant's line or connections.
+    pub(super) fn settle_with(&mut self, tenant: usize) {
+        self.settle_line(tenant, None);
+        self.settle();
+    }
+
+    /// The same, but each tenant's idle connections stay where they are for now.
+    pub(super) fn settle_between_tenants(&mut self) {
+        while self.serve_between_tenants() {}
+        self.start_clocks();
+    }
+
+    /// Those who are first in line now may be passed over by hand-overs for a while (rule 6). Where different things are in
+    /// the way of some, there are several firsts.
+    fn start_clocks(&mut self) {
+        let now = self.now;
+        let places: Vec<(Place, usize)> =
+            (0..TENANTS).filter_map(|tenant| Some((self.place_in_line(tenant)?, tenant))).collect();
+        for &(place, tenant) in &places {
+            let alike = places.iter().filter(|(other, _)| *other == place);
+            let first = alike.map(|&(_, other)| other).min_by(|&one, &other| self.compare(one, other));
+            if first == Some(tenant) {
+                self.tenant_mut(tenant).first_since.get_or_insert(now);
+            }
+        }
+    }
+
+    fn serve_fit(&mut self, tenant: usize) -> bool {
+        let newest = self.plain_head(tenant).and_then(|_| self.idle_of(tenant).pop());
+        let fit = newest.filter(|&newest| self.fitness(newest, true) == Fitness::Fit);
+        fit.into_iter().for_each(|fit| self.grant(fit));
+        fit.is_some()
+    }
+
+    /// Gives a tenant's idle connections to its own line: granted where they are fit, put away where they are not. What is
+    /// merely old is left alone while as many are being recycled as somebody waits for; what has just come back is not old.
+    pub(super) fn settle_line(&mut self, tenant: usize, just_back: Option<u32>) {
+        while let Some(newest) = self.plain_head(tenant).and_then(|_| self.idle_of(tenant).pop()) {
+            match self.fitness(newest, just_back != Some(newest)) {
+                Fitness::Fit => self.grant(newest),
+                Fitness::Aged if self.line_len(tenant) <= self.recyclings_of(tenant) => return,
+                unfit => self.put_away(newest, unfit),
+            }
+        }
+    }
+
+    pub(super) fn plain_head(&self, tenant: usize) -> Option<u32> {
+        self.line(tenant).next().filter(|waiter| waiter.pool == 0).map(|waiter| waiter.id)
+    }
+
+    fn pool_head(&self, tenant: usize) -> Option<u32> {
+        self.line(tenant).next().filter(|waiter| waiter.pool > 0).map(|waiter| waiter.id)
+    }
+
+    /// How many permits the head of the line can use beyond those that it has, or has a connection for on its way.
+    fn lacks_permits(&self, tenant: usize) -> u32 {
+        if let Some(pool) = self.pool_head(tenant) {
+            let pool = self.waiter(pool);
+            return pool.pool - pool.gathered.len() as u32;
+        }
+        // Those behind a pool lease wait for it first.
+        let plain = self.line(tenant).take_while(|waiter| waiter.pool == 0).count() as u32;
+        plain.saturating_sub(self.openings_of(tenant) + self.recyclings_of(tenant))
+    }
+
+    /// The same, beyond those that are promised to it.
+    pub(super) fn wants(&self, tenant: usize) -> u32 {
+        self.lacks_permits(tenant).saturating_sub(self.promised_to(tenant))
+    }
+
+    /// Promises that their tenant's line can no longer use are for anybody (rule 8): the newest of them.
+    pub(super) fn withdraw_promises(&mut self) {
+        for tenant in 0..TENANTS {
+            let promised = self.in_order(|permit| permit.is_promised_to(tenant));
+            for &surplus in promised.iter().skip(self.lacks_permits(tenant) as usize) {
+                self.claim(surplus, Claim::Spare);
+            }
+        }
+    }
+
+    pub(super) fn claim(&mut self, closing: u32, to: Claim) {
+        let order = self.next_order();
+        let permit = self.permit_mut(closing);
+        permit.order = order;
+        if let State::Closing { claim, .. } = &mut permit.state {
+            *claim = to;
+        }
+    }
+
+    /// In use, opening and to be opened: what a tenant's share is charged with.
+    fn used(&self, tenant: usize) -> u32 {
+        let busy = |permit: &Permit| !matches!(permit.state, State::Idle | State::Closing { .. });
+        self.count(|permit| permit.tenant == tenant && busy(permit)) + self.promised_to(tenant)
+    }
+
+    /// The least in use for its weight first, among equals the one whose last turn is longest ago.
+    pub(super) fn compare(&self, one: usize, other: usize) -> Ordering {
+        let weighed = |this: usize, that: usize| self.used(this) * self.world.tenants[that].weight;
+        weighed(one, other)
+            .cmp(&weighed(other, one))
+            .then(self.tenant(one).last_turn.cmp(&self.tenant(other).last_turn))
+    }
+
+    fn serve_between_tenants(&mut self) -> bool {
+        self.withdraw_promises();
+        let Some((tenant, source)) = self.next_turn() else { return false };
+        self.give(tenant, source);
+        self.had_turn(tenant);
+        true
+    }
+
+    /// The permit that was promised to a tenant is free. It had its turn when the promise was made, and has made room
+    /// itself.
+    pub(super) fn keep_promise(&mut self, tenant: usize) {
+        let pool = self.pool_head(tenant);
+        let in_turn = pool.is_none() || self.gathering.is_none() || self.gathering == pool;
+        let place = self.place_in_line(tenant).filter(|place| in_turn && self.has_slot(place));
+        if place.is_some() && self.has_free_permit(tenant) {
+            self.give(tenant, Source::Free);
+        }
+    }
+
+    fn give(&mut self, tenant: usize, source: Source) {
+        let pool = self.pool_head(tenant);
+        self.gathering = pool.or(self.gathering);
+        match (source, pool) {
+            (Source::After(permit), _) => {
+                if self.permit(permit).state == State::Idle {
+                    self.events.evictions += 1;
+                    self.close_permit(permit);
+                }
+                let lateness = self.tenant(tenant).lateness;
+                self.claim(permit, Claim::Promised { to: tenant, opens: pool.is_none(), lateness });
+            }
+            (Source::Free, None) => {
+                let permit = self.new_permit(tenant, State::Opening);
+                self.expected.opens.push((permit, tenant));
+            }
+            (Source::Free, Some(pool)) => {
+                let permit = self.new_permit(tenant, State::Pool);
+                self.waiter_mut(pool).gathered.push(permit);
+                // What was promised to it is for anybody, not for the next in its line.
+                self.withdraw_promises();
+                if self.lacks_permits(tenant) == 0 {
+                    self.answer(pool, Answer::Pool);
+                    self.gathering = None;
+                    self.settle_line(tenant, None);
+                }
+            }
+        }
+    }
+
+    fn had_turn(&mut self, tenant: usize) {
+        let order = self.next_order();
+        let entry = self.tenant_mut(tenant);
+        (entry.last_turn, entry.first_since) = (order, None);
+    }
+
+    fn new_permit(&mut self, tenant: usize, state: State) -> u32 {
+        let (id, order, server) = (self.next_id(), self.next_order(), self.server_of(tenant));
+        let place = self.permit_places.take();
+        self.permits.push(Permit {
+            id,
+            place,
+            tenant,
+            server,
+            state,
+            since: self.now,
+            order,
+            expires_at: super::Time::MAX,
+            epoch: self.epoch(server),
+            pinned: false,
+            warned: false,
+            caller: 0,
+            connection: None,
+        });
+        id
+    }
+
+    /// The servable tenant whose turn it is. A pool lease that is being gathered is finished first, and until then no
+    /// other one is begun (rule 11).
+    fn next_turn(&self) -> Option<(usize, Source)> {
+        if let Some(waiter) = self.gathering {
+            let tenant = self.waiter(waiter).tenant;
+            if self.pool_head(tenant) == Some(waiter)
+                && let Some(source) = self.source(tenant)
+            {
+                return Some((tenant, source));
+            }
+        }
+        let others = (0..TENANTS).filter(|&tenant| self.gathering.is_none() || self.pool_head(tenant).is_none());
+        let servable = others.filter_map(|tenant| Some((tenant, self.source(tenant)?)));
+        servable.min_by(|one, other| self.compare(one.0, other.0))
+    }
+
+    /// Where a tenant stands that can use one more permit, as far as that is for itself to say: somebody in its line has
+    /// none on its way, its own cap leaves room or something of its own can make room, and where it is for an open, it has
+    /// an opening slot left. A promise counts as an open to come.
+    fn place_in_line(&self, tenant: usize) -> Option<Place> {
+        if self.mode(tenant) != Some(Mode::Active) || self.wants(tenant) == 0 {
+            return None;
+        }
+        let (slots, pool) = (self.opening_slots(tenant), self.pool_head(tenant).is_some());
+        let rests = if pool { slots == 0 } else { self.opening_soon(tenant) >= slots };
+        // An idle connection of its own is for its own line first.
+        let has_idle = !self.idle_of(tenant).is_empty();
+        if rests || (has_idle && !pool) {
+            return None;
+        }
+        // A promise on a closing of its own adds nothing to what a tenant holds.
+        let own = |permit: &Permit| permit.tenant == tenant;
+        let expected = self.count(|permit| own(permit) || permit.is_promised_to(tenant));
+        let max = self.world.tenants[tenant].max;
+        let at_cap = expected >= max;
+        if at_cap
+            && (expected > max || !(has_idle || self.permits.iter().any(|permit| own(permit) && permit.is_spare())))
+        {
+            return None;
+        }
+        Some(Place { server: self.server_of(tenant), pool, at_cap, reserved: !at_cap && self.lacks(tenant) > 0 })
+    }
+
+    /// Whether its server has an opening slot, where it is for an open.
+    fn has_slot(&self, place: &Place) -> bool {
+        let opening_there = self.count(|permit| match permit.state {
+            State::Opening => permit.server == place.server,
+            State::Closing { claim: Claim::Promised { to, opens, .. }, .. } => {
+                opens && self.server_of(to) == place.server
+            }
+            _ => false,
+        });
+        place.pool || opening_there < self.world.max_connecting(place.server)
+    }
+
+    /// Whether a permit is free for a tenant under all three caps and beside what others have reserved.
+    fn has_free_permit(&self, tenant: usize) -> bool {
+        let has_room = self.all_of(tenant) < self.world.tenants[tenant].max;
+        has_room && self.server_has_room(tenant) && self.total_has_room(tenant)
+    }
+
+    /// Where one more permit for a tenant would come from, if it can have one (rule 5).
+    fn source(&self, tenant: usize) -> Option<Source> {
+        let place = self.place_in_line(tenant).filter(|place| self.has_slot(place))?;
+        let server = place.server;
+        if place.at_cap {
+            // Its own cap is short: what closes of its own anyway makes room, else its oldest, pins included (rule 4).
+            let spare = self.in_order(|permit| permit.tenant == tenant && permit.is_spare());
+            let oldest = spare.first().copied().or(self.idle_of(tenant).first().copied());
+            return oldest.filter(|_| self.all_on(server) <= self.cap_of(server)).map(Source::After);
+        }
+        // One that was told that the server is full makes room itself, if it can (rule 10).
+        let there = self.server_room(tenant);
+        let victim_there = self.victim(|permit| permit.server == server).filter(|_| there.has_with(1));
+        if !there.has_with(0) || (self.was_told_full(tenant) && victim_there.is_some()) {
+            return victim_there;
+        }
+        let in_all = self.total_room(tenant);
+        if in_all.has_with(0) {
+            return Some(Source::Free);
+        }
+        self.victim(|_| true).filter(|_| in_all.has_with(1))
+    }
+
+    /// Opens that are under way, or have a permit promised.
+    pub(super) fn opening_soon(&self, tenant: usize) -> u32 {
+        self.openings_of(tenant) + self.promised_to(tenant)
+    }
+
+    /// What the reserves of others lack, on a server or in all.
+    pub(super) fn kept_from(&self, tenant: usize, server: Option<usize>) -> u32 {
+        (0..TENANTS)
+            .filter(|&other| other != tenant && self.is_known(other))
+            .filter(|&other| server.is_none_or(|server| self.server_of(other) == server))
+            .map(|other| self.lacks(other))
+            .sum()
+    }
+
+    /// The connection that makes room soonest: one that is closing anyway, else the least recently used idle one that is
+    /// not pinned.
+    fn victim(&self, here: impl Fn(&Permit) -> bool) -> Option<Source> {
+        let closing = self.in_order(|permit| here(permit) && permit.is_spare());
+        let idle = self.in_order(|permit| here(permit) && permit.state == State::Idle && !permit.pinned);
+        closing.first().or(idle.first()).map(|&permit| Source::After(permit))
+    }
+
+    fn server_room(&self, tenant: usize) -> Room {
+        let server = self.server_of(tenant);
+        Room {
+            cap: self.world.server_cap(server),
+            takes: self.cap_of(server),
+            all: self.all_on(server),
+            kept: self.kept_from(tenant, Some(server)),
+        }
+    }
+
+    fn total_room(&self, tenant: usize) -> Room {
+        let all = self.permits.len() as u32;
+        Room { cap: self.world.total, takes: self.world.total, all, kept: self.kept_from(tenant, None) }
+    }
+
+    pub(super) fn server_has_room(&self, tenant: usize) -> bool {
+        self.server_room(tenant).has_with(0)
+    }
+
+    pub(super) fn total_has_room(&self, tenant: usize) -> bool {
+        self.total_room(tenant).has_with(0)
+    }
+
+    /// A connection became idle: its tenant's first waiter gets it, unless another tenant's turn has come. A fresh one
+    /// was opened for its tenant and stays with it.
+    pub(super) fn offer(&mut self, permit: u32, fresh: bool) {
+        let tenant = self.permit(permit).tenant;
+        if !fresh && self.plain_head(tenant).is_some() {
+            if self.may_hand_over(tenant) {
+                self.events.hand_overs += 1;
+            } else {
+                self.settle_between_tenants();
+            }
+        }
+        self.settle_line(tenant, Some(permit));
+        self.settle();
+    }
+
+    /// idle -> granted, to its tenant's first waiter.
+    fn grant(&mut self, permit: u32) {
+        let tenant = self.permit(permit).tenant;
+        let waiter = self.plain_head(tenant).expect("a grant is for a waiter");
+        self.enter(permit, State::Granted(waiter));
+        self.answer(waiter, Answer::Connection(permit));
+        self.had_turn(tenant);
+    }
+
+    /// A run of hand-overs may go on until the one that is passed over has been first in line for the bound (rule 6).
+    fn may_hand_over(&self, tenant: usize) -> bool {
+        let Some((first, _)) = self.next_turn() else { return true };
+        // What gathers is charged for what it holds already and cannot use yet; its turn is by time alone.
+        let gathers = self.gathering.is_some() && self.pool_head(first) == self.gathering;
+        if first == tenant || (!gathers && self.compare(tenant, first) == Ordering::Less) {
+            return true;
+        }
+        let server = &self.servers[self.server_of(tenant)];
+        let bound = self.world.handover_bound.unwrap_or(server.connect_time.unwrap_or_default() * 2);
+        self.now - self.tenant(first).first_since.unwrap_or(self.now) < bound
+    }
+}
+
+/// How much of a cap is taken, for one tenant.
+struct Room {
+    cap: u32,
+    /// What a full server takes at present. Reserves are kept out of the cap itself.
+    takes: u32,
+    all: u32,
+    /// What others' reserves lack.
+    kept: u32,
+}
+
+impl Room {
+    /// Whether there is a permit to take, once `more` came back.
+    fn has_with(&self, more: u32) -> bool {
+        self.all < self.takes + more && self.all + self.kept < self.cap + more
+    }
+}
