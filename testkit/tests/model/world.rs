@@ -58,6 +58,7 @@ impl World {
     pub(crate) fn change(&mut self, change: &Change, homes: [usize; TENANTS]) {
         self.total = change.total;
         self.servers = change.servers.map(|cap| cap.map(|cap| cap.min(change.total)));
+        self.max_connecting = self.max_connecting.map(|most| most.min(change.total));
         let tenant = &mut self.tenants[change.tenant];
         (tenant.max, tenant.reserve, tenant.weight) = (change.max, change.reserve, change.weight);
         self.keep_bounds(homes);

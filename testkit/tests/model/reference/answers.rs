@@ -187,6 +187,10 @@ impl Reference {
 
     /// What is above a lowered limit closes: the idle now, the least recently used first; the others as they come back.
     pub(super) fn set_limits(&mut self, change: &Change) {
+        // Who has limits of its own is made known first.
+        if !self.is_known(change.tenant) {
+            self.admit(change.tenant);
+        }
         let home = |tenant: usize| {
             let known = self.tenants[tenant].as_ref().map(|tenant| tenant.server);
             known.unwrap_or(self.world.tenants[tenant].home)
@@ -198,13 +202,7 @@ impl Reference {
             self.drop_pins(tenant);
         }
         for idle in self.in_order(|permit| permit.state == State::Idle && !permit.pinned) {
-            let permit = self.permit(idle);
-            let (tenant, server) = (permit.tenant, permit.server);
-            let stays = |permit: &super::Permit| !matches!(permit.state, State::Closing { .. });
-            if self.count(|permit| stays(permit) && permit.tenant == tenant) > self.world.tenants[tenant].max
-                || self.count(|permit| stays(permit) && permit.server == server) > self.world.server_cap(server)
-                || self.count(stays) > self.world.total
-            {
+            if self.is_too_many(self.permit(idle)) {
                 self.close_permit(idle);
             }
         }

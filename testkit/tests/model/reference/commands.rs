@@ -3,7 +3,7 @@
 use tenantry_core::Health;
 
 use super::super::expectation::{Answer, Command, Refusal, Reply};
-use super::{Claim, Fitness, Mode, PoolLease, Reference, State, Waiter};
+use super::{Claim, Fitness, Mode, Permit, PoolLease, Reference, State, Waiter};
 
 impl Reference {
     pub(super) fn acquire(&mut self, tenant: usize, pool: u32, caller: u64, polled: bool) {
@@ -290,13 +290,20 @@ impl Reference {
         let permit = self.permit(permit);
         let tenant = self.tenant(permit.tenant);
         self.closed
-            || self.all_of(permit.tenant) > self.world.tenants[permit.tenant].max
-            || self.all_on(permit.server) > self.world.server_cap(permit.server)
-            || self.permits.len() as u32 > self.world.total
+            || self.is_too_many(permit)
             || tenant.mode != Mode::Active
             || tenant.server != permit.server
             || self.servers[permit.server].paused
             || permit.expires_at <= self.now
+    }
+
+    /// Whether more stay than a limit, which was lowered, allows.
+    pub(super) fn is_too_many(&self, permit: &Permit) -> bool {
+        let (tenant, server) = (permit.tenant, permit.server);
+        let stays = |permit: &Permit| !matches!(permit.state, State::Closing { .. });
+        self.count(|permit| stays(permit) && permit.tenant == tenant) > self.world.tenants[tenant].max
+            || self.count(|permit| stays(permit) && permit.server == server) > self.world.server_cap(server)
+            || self.count(stays) > self.world.total
     }
 
     /// The newest of its tenant from now on, pinned where the reserve has a pin to give (rule 4).
