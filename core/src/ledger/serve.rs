@@ -45,6 +45,7 @@ impl<C, E> Ledger<C, E> {
             && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
             && self.has_slot(tenant, lane)
             && self.has_room(tenant)
+            && self.tenants[tenant].counts.all() < self.tenants[tenant].cap
         {
             self.give_turn(tenant, lane, Source::Free, now);
         }
@@ -89,12 +90,15 @@ impl<C, E> Ledger<C, E> {
         let mut best: Option<(Lane, Turn, Source)> = None;
         for server in &self.servers {
             for (lane, ready) in Lane::ALL.into_iter().zip(&server.ready.lanes) {
-                if let Some(&turn) = ready.first()
-                    && (self.gathering.is_none() || !lane.is_pool())
-                    && best.is_none_or(|(_, first, _)| turn < first)
-                    && let Some(source) = self.source(turn.tenant, lane)
-                {
-                    best = Some((lane, turn, source));
+                // What is kept for one reserve is not kept for another; there are few.
+                let most = if matches!(lane, Lane::Reserved | Lane::PoolReserved) { usize::MAX } else { 1 };
+                for &turn in ready.iter().take(most) {
+                    if (self.gathering.is_none() || !lane.is_pool())
+                        && best.is_none_or(|(_, first, _)| turn < first)
+                        && let Some(source) = self.source(turn.tenant, lane)
+                    {
+                        best = Some((lane, turn, source));
+                    }
                 }
             }
         }
@@ -106,6 +110,9 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
         if !self.has_slot(tenant, lane) {
+            return None;
+        }
+        if (self.total.cap + 1).saturating_sub(self.total.counts.all()) <= self.total.unfilled - entry.unfilled() {
             return None;
         }
         let (takes, own) = (self.server_cap(entry.server), entry.unfilled());
