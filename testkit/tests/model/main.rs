@@ -1,22 +1,25 @@
 //! The ledger against a naive reference: any operations in any order, and after each of them both have decided the same.
 //!
-//! Start with `reference.rs`. It is written from the rules that the design sets out and predicts all that can be
-//! seen of a command: its reply, which connections are opened, closed and recycled for it, who is woken, and every count.
-//! `operations.rs` and `world.rs` say what is drawn; `driver.rs` plays it on a ledger.
+//! Start with `reference.rs`. It is written from the rules (`core/RULES.md`), naively, and predicts all that can be seen of a
+//! command: its reply, which connections are opened, closed and recycled for it, who is woken, and every count. It knows
+//! each victim by its name. `operations.rs` and `world.rs` say what is drawn; `driver.rs` plays it on a ledger, recounts that
+//! after each command ([`check`](tenantry_core::ledger::Ledger::check)), and sees to it that the ledger drops nobody's
+//! connection, error or waker by itself. `found.rs` keeps what came of it.
 //!
 //! How to read a failure: the first line says which expectation did not hold, the ledger's side on the left and the
-//! reference's on the right. Below "minimal failing input" stands `initial_state`, which is the world of the case (its
-//! budgets and times), and the shortest sequence of operations found. What an operation acted on is a number modulo what
-//! existed; `PROPTEST_VERBOSE=2` prints the commands as they are resolved. The seed is added to
-//! `proptest-regressions.txt`: commit it with the fix. Where the two disagree, the design decides who is wrong;
-//! where the design leaves it open, the reference follows the ledger and says so.
+//! reference's on the right; a line that begins with a number is an invariant of `check`. Below "minimal failing input" stand
+//! the world of the case (its budgets and times) and the shortest sequence of operations found; what an operation acts on is a
+//! number modulo what exists. `PROPTEST_VERBOSE=1` prints each command as it is resolved, with what must come of it. Where
+//! the two disagree, the rules decide who is wrong; where they leave it open, the reference follows the ledger and says so.
+//! Put the sequence into `found.rs`, named by what holds: the seed in `proptest-regressions.txt` dies with the next change of
+//! a strategy.
 //!
 //! The same 1,000 cases run each time, as a gate must say the same twice; `PROPTEST_CASES=10000` draws as many new ones.
-//! Known to disagree, about once in 2,000 new cases: a tenant that is resumed onto a server where its reserve has no room.
 
 mod compare;
 mod driver;
 mod expectation;
+mod found;
 mod operations;
 mod reference;
 mod world;

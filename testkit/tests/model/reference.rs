@@ -1,203 +1,28 @@
 //! The naive reference: flat vectors of permits, waiters and tenants, and every question answered by looking at all of
 //! them. Written from the rules, it shares no code and no structure with the ledger: no lists, no counts that are kept,
-//! no lanes. The commands are in `reference/commands.rs` (callers) and `reference/answers.rs` (tasks, operators, time);
-//! who is served is in `reference/turns.rs`, what failed connects do in `reference/failures.rs`, how a "no" is made in
-//! `reference/refusals.rs`.
+//! no lanes. Its commands are in `reference/commands.rs` (callers), `reference/answers.rs` (tasks, and time) and
+//! `reference/operators.rs`; who is served is in `reference/turns.rs`, what failed connects do in `reference/failures.rs`,
+//! who is remembered in `reference/known.rs`, how a "no" is made in `reference/refusals.rs`.
 
 mod answers;
 mod commands;
+mod entries;
 mod failures;
 mod known;
+mod operators;
 mod refusals;
 mod turns;
 
 use std::fmt;
 use std::time::Duration;
 
-use self::failures::{Full, Memory};
+use self::entries::{Claim, Fitness, Permit, Places, PoolLease, Quiet, Returns, Server, Tenant, Waiter};
+pub(crate) use self::entries::{Events, Mode, State};
 use super::expectation::{Answer, Call, Command, Expected, Reply};
 use super::operations::{Exists, Operation};
 use super::world::{SERVERS, TENANTS, World};
 
 pub(crate) type Time = Duration;
-
-/// One place in the budget.
-#[derive(Clone, Debug)]
-pub(crate) struct Permit {
-    pub(crate) id: u32,
-    /// Its place among all: the one that became free last, else a new one. In some cases the ledger goes by the order of
-    /// places, which the rules leave open.
-    place: u32,
-    pub(crate) tenant: usize,
-    pub(crate) server: usize,
-    pub(crate) state: State,
-    /// When it entered its state, as time and as a count of all such events.
-    since: Time,
-    order: u64,
-    expires_at: Time,
-    epoch: u32,
-    pinned: bool,
-    warned: bool,
-    caller: u64,
-    /// The connection, once there is one.
-    pub(crate) connection: Option<u32>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    Opening,
-    Idle,
-    Leased,
-    /// For this waiter, which has not collected it yet.
-    Granted(u32),
-    /// Being cleaned or validated.
-    Recycling,
-    Closing {
-        claim: Claim,
-        overdue: bool,
-    },
-    /// Of a pool lease, or set aside for one.
-    Pool,
-}
-
-/// Who counts on the permit of a closing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Claim {
-    /// Anybody may.
-    Spare,
-    /// For one tenant's line, to open a connection or for a pool lease.
-    Promised { to: usize, opens: bool, lateness: u32 },
-    /// It takes too long, belongs to a pool lease, or its own tenant's reserve needs it.
-    Nobody,
-}
-
-/// What an idle connection is good for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fitness {
-    Fit,
-    /// Idle for long: to be validated.
-    Aged,
-    /// Of an older epoch: to be validated.
-    Outdated,
-    Expired,
-}
-
-#[derive(Clone, Debug)]
-struct Waiter {
-    id: u32,
-    tenant: usize,
-    pool: u32,
-    caller: u64,
-    since: Time,
-    /// It has looked, and is to be woken.
-    polled: bool,
-    answer: Option<Answer>,
-    gathered: Vec<u32>,
-}
-
-/// A collected pool lease.
-#[derive(Clone, Debug)]
-struct PoolLease {
-    permits: Vec<u32>,
-    closing: bool,
-}
-
-/// What a tenant's callers get.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mode {
-    Active,
-    Draining,
-    Removed,
-}
-
-/// What is remembered of a tenant while it is known.
-#[derive(Clone, Debug)]
-struct Tenant {
-    /// As a permit's.
-    place: u32,
-    server: usize,
-    mode: Mode,
-    /// When it had its last turn, or began to wait after that.
-    last_turn: u64,
-    /// Since when it is first in line and passed over.
-    first_since: Option<Time>,
-    memory: Option<Memory>,
-    /// How many times in a row a promise to it took too long.
-    lateness: u32,
-    /// Since when it holds nothing and nobody waits, and in which order that came.
-    quiet: Option<Quiet>,
-    returns: Returns,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Quiet {
-    since: Time,
-    order: u64,
-    /// Its database does not exist, as far as was known then.
-    stranger: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Server {
-    /// Nothing is opened on it, and nothing kept.
-    paused: bool,
-    epoch: u32,
-    connect_time: Option<Time>,
-    full: Option<Full>,
-    /// The last tenant that was told "full", and when.
-    told_full: Option<(usize, Time)>,
-    returns: Returns,
-}
-
-/// Which places are free, the last one that became so at the end, and how many there are in all.
-#[derive(Clone, Default)]
-struct Places {
-    free: Vec<u32>,
-    all: u32,
-}
-
-impl Places {
-    fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.all += 1;
-            self.all
-        })
-    }
-}
-
-/// Whether a time between permits coming back is known in a scope: pauses of a minute and more are none.
-#[derive(Clone, Copy, Default, Debug)]
-struct Returns {
-    last: Option<Time>,
-    known: bool,
-}
-
-impl Returns {
-    fn note(&mut self, now: Time) {
-        self.known |= self.last.is_some_and(|last| now - last < Duration::from_secs(60));
-        self.last = Some(now);
-    }
-}
-
-/// Events, as the statistics count them.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Events {
-    pub(crate) connects: u64,
-    pub(crate) connect_failures: u64,
-    pub(crate) server_full: u64,
-    pub(crate) warm_hits: u64,
-    pub(crate) waits: u64,
-    pub(crate) waited: Duration,
-    pub(crate) hand_overs: u64,
-    pub(crate) recycles: u64,
-    pub(crate) evictions: u64,
-    pub(crate) closed_evict: u64,
-    pub(crate) closed_idle: u64,
-    pub(crate) closed_lifetime: u64,
-    pub(crate) closed_broken: u64,
-    pub(crate) refusals: [u64; 5],
-    pub(crate) timeouts: u64,
-}
 
 #[derive(Clone)]
 pub(crate) struct Reference {
@@ -521,15 +346,5 @@ impl Reference {
             let entry = self.tenant_mut(tenant);
             (entry.first_since, entry.lateness) = (None, 0);
         }
-    }
-}
-
-impl Permit {
-    fn is_promised_to(&self, tenant: usize) -> bool {
-        matches!(self.state, State::Closing { claim: Claim::Promised { to, .. }, .. } if to == tenant)
-    }
-
-    fn is_spare(&self) -> bool {
-        matches!(self.state, State::Closing { claim: Claim::Spare, .. })
     }
 }

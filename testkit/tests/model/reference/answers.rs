@@ -1,10 +1,10 @@
-//! What tasks answer, what operators do, and what time alone changes.
+//! What tasks answer, and what time alone changes.
 
 use std::time::Duration;
 
-use super::super::expectation::{Answer, Command, Refusal, Reply};
-use super::super::world::{Change, MS, TENANTS};
-use super::{Claim, Mode, Reference, State};
+use super::super::expectation::{Command, Reply};
+use super::super::world::MS;
+use super::{Claim, Reference, State};
 
 /// How long a close is counted on before its permit is expected from elsewhere; for a promised one twice as long each
 /// time in a row. The rules leave it open.
@@ -95,157 +95,6 @@ impl Reference {
         self.free(&permits);
         self.settle();
         self.call(Command::FreePool { permits }, Reply::Nothing);
-    }
-
-    /// Rule 18.
-    pub(super) fn drain(&mut self, tenant: usize) {
-        let known = self.is_known(tenant);
-        if self.mode(tenant) == Some(Mode::Active) {
-            self.tenant_mut(tenant).mode = Mode::Draining;
-            self.clear_out(&[tenant], &Refusal::Draining);
-        }
-        self.call(Command::Drain { tenant }, Reply::Was(known));
-    }
-
-    /// As a drain, and a tombstone stays.
-    pub(super) fn remove(&mut self, tenant: usize) {
-        let known = self.is_known(tenant);
-        if known && self.mode(tenant) != Some(Mode::Removed) {
-            self.tenant_mut(tenant).mode = Mode::Removed;
-            self.clear_out(&[tenant], &Refusal::Removed);
-        }
-        self.call(Command::Remove { tenant }, Reply::Was(known));
-    }
-
-    /// A tenant's database was made: what was remembered of failures, and its tombstone, are history.
-    pub(super) fn created(&mut self, tenant: usize) {
-        if let Some(entry) = &mut self.tenants[tenant] {
-            entry.memory = None;
-            if entry.mode == Mode::Removed {
-                entry.mode = Mode::Active;
-            }
-            // Its quiet time begins anew.
-            entry.quiet = None;
-            self.settle();
-        }
-        self.call(Command::Created { tenant }, Reply::Nothing);
-    }
-
-    /// Nothing is opened on a server any more, and nothing kept. Who waits waits on.
-    pub(super) fn pause(&mut self, server: usize) {
-        self.servers[server].paused = true;
-        for idle in self.by_place(|permit| permit.server == server && permit.state == State::Idle) {
-            self.close_permit(idle);
-        }
-        self.settle();
-        self.call(Command::Pause { server }, Reply::Nothing);
-    }
-
-    pub(super) fn unpause(&mut self, server: usize) {
-        let paused = std::mem::take(&mut self.servers[server].paused);
-        self.settle();
-        self.call(Command::Unpause { server }, Reply::Was(paused));
-    }
-
-    /// Rule 12.
-    pub(super) fn close(&mut self) {
-        if !self.closed {
-            self.closed = true;
-            let known: Vec<usize> = (0..TENANTS).filter(|&tenant| self.is_known(tenant)).collect();
-            self.clear_out(&known, &Refusal::Closed);
-        }
-        self.call(Command::Close, Reply::Nothing);
-    }
-
-    /// Everybody in line and everybody who has not collected yet is refused; what is idle or granted closes.
-    fn clear_out(&mut self, tenants: &[usize], refusal: &Refusal) {
-        let theirs = |tenant: usize| tenants.contains(&tenant);
-        let of_theirs: Vec<u32> =
-            self.waiters.iter().filter(|waiter| theirs(waiter.tenant)).map(|waiter| waiter.id).collect();
-        let (waiting, answered): (Vec<u32>, Vec<u32>) =
-            of_theirs.into_iter().partition(|&waiter| self.waiter(waiter).answer.is_none());
-        for waiter in waiting {
-            self.stop_gathering(waiter);
-            self.answer(waiter, Answer::Refused(refusal.clone()));
-        }
-        for waiter in answered {
-            match self.waiter(waiter).answer.clone() {
-                Some(Answer::Connection(permit)) => self.retire(permit),
-                Some(Answer::Pool) => {
-                    let gathered = std::mem::take(&mut self.waiter_mut(waiter).gathered);
-                    self.free(&gathered);
-                }
-                _ => continue,
-            }
-            self.waiter_mut(waiter).answer = Some(Answer::Refused(refusal.clone()));
-        }
-        for idle in self.in_order(|permit| permit.state == State::Idle && theirs(permit.tenant)) {
-            self.close_permit(idle);
-        }
-        self.settle();
-    }
-
-    /// What is above a lowered limit closes: the idle now, the least recently used first; the others as they come back.
-    pub(super) fn set_limits(&mut self, change: &Change) {
-        // Who has limits of its own is made known first.
-        if !self.is_known(change.tenant) {
-            self.admit(change.tenant);
-        }
-        let home = |tenant: usize| {
-            let known = self.tenants[tenant].as_ref().map(|tenant| tenant.server);
-            known.unwrap_or(self.world.tenants[tenant].home)
-        };
-        let homes = std::array::from_fn(home);
-        self.world.change(change, homes);
-        for tenant in self.by_their_places() {
-            self.pin_idle(tenant);
-            self.drop_pins(tenant);
-        }
-        for idle in self.in_order(|permit| permit.state == State::Idle && !permit.pinned) {
-            if self.is_too_many(self.permit(idle)) {
-                self.close_permit(idle);
-            }
-        }
-        self.settle();
-        self.call(Command::SetLimits(Box::new(self.world.settings())), Reply::Nothing);
-    }
-
-    /// Fewer pins for a smaller reserve: an idle connection that loses its pin closes.
-    fn drop_pins(&mut self, tenant: usize) {
-        for permit in self.by_place(|permit| permit.tenant == tenant && permit.pinned) {
-            if self.pins_of(tenant) <= self.reserve(tenant) {
-                return;
-            }
-            if self.permit(permit).state == State::Idle {
-                self.close_permit(permit);
-            } else {
-                self.permit_mut(permit).pinned = false;
-            }
-        }
-    }
-
-    pub(super) fn resume(&mut self, tenant: usize, server: usize) {
-        let draining = self.mode(tenant) == Some(Mode::Draining);
-        if draining {
-            if self.server_of(tenant) != server {
-                // What the old server said is no news of the new one.
-                self.tenant_mut(tenant).memory = None;
-            }
-            let entry = self.tenant_mut(tenant);
-            (entry.mode, entry.server) = (Mode::Active, server);
-            self.settle();
-        }
-        self.call(Command::Resume { tenant, server }, Reply::Was(draining));
-    }
-
-    pub(super) fn evict(&mut self, tenant: usize) {
-        let idle = self.idle_of(tenant);
-        for &permit in &idle {
-            self.close_permit(permit);
-        }
-        self.events.closed_evict += idle.len() as u64;
-        self.settle();
-        self.call(Command::Evict { tenant }, Reply::Evicted(idle.len() as u32));
     }
 
     pub(super) fn tick(&mut self) {

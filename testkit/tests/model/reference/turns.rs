@@ -277,7 +277,11 @@ impl Reference {
     /// Where one more permit for a tenant would come from, if it can have one (rule 5).
     fn source(&self, tenant: usize) -> Option<Source> {
         let place = self.place_in_line(tenant).filter(|place| self.has_slot(place))?;
-        let server = place.server;
+        let (server, in_all) = (place.server, self.total_room(tenant));
+        // One permit fewer has to be enough, also where a limit was lowered.
+        if !in_all.has_with(1) {
+            return None;
+        }
         if place.at_cap {
             // Its own cap is short: what closes of its own anyway makes room, else its oldest, pins included (rule 4).
             let spare = self.in_order(|permit| permit.tenant == tenant && permit.is_spare());
@@ -290,11 +294,7 @@ impl Reference {
         if !there.has_with(0) || (self.was_told_full(tenant) && victim_there.is_some()) {
             return victim_there;
         }
-        let in_all = self.total_room(tenant);
-        if in_all.has_with(0) {
-            return Some(Source::Free);
-        }
-        self.victim(|_| true).filter(|_| in_all.has_with(1))
+        if in_all.has_with(0) { Some(Source::Free) } else { self.victim(|_| true) }
     }
 
     /// Opens that are under way, or have a permit promised.
