@@ -27,13 +27,13 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
 
 /// Lets the command take this one's place, so that Ctrl-C reaches it alone and its exit status is ours.
 #[cfg(unix)]
-fn become_it(mut command: std::process::Command) -> Result<ExitCode> {
+pub(crate) fn become_it(mut command: std::process::Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
     Err(command.exec().into())
 }
 
 #[cfg(not(unix))]
-fn become_it(mut command: std::process::Command) -> Result<ExitCode> {
+pub(crate) fn become_it(mut command: std::process::Command) -> Result<ExitCode> {
     let code = command.status()?.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

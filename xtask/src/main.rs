@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | demo | sim`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -10,6 +10,7 @@ mod demo;
 
 mod needs;
 mod run;
+mod sim;
 mod tally;
 mod test;
 mod workspace;
@@ -24,6 +25,8 @@ enum Chore {
     Test(test::Args),
     /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
     Demo(demo::Args),
+    /// Hours of the manager's life in seconds: the real ledger under virtual time, with crowds, failing servers and operators
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Chore::Quick(loudness) => test::quick(&loudness),
         Chore::Test(args) => test::test(&args),
         Chore::Demo(args) => demo::demo(&args),
+        Chore::Sim(args) => sim::sim(&args),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("{error:#}");

@@ -11,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use crate::demo;
 use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
+use crate::sim;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
@@ -30,8 +31,10 @@ const STEPS: &[Step] = &[
     Step { name: "tests", long: false, run: tests },
     Step { name: "doctests", long: false, run: |args| counted("test --workspace --all-features --doc", args) },
     Step { name: "docs", long: false, run: docs },
+    Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
+    Step { name: "sim-long", long: true, run: |args| sim::long_step(args.loudness) },
 ];
 
 /// What a contributor runs after each change: under a minute when warm.
@@ -41,7 +44,9 @@ const QUICK: &[Step] = &[
     Step {
         name: "tests",
         long: false,
-        run: |args| run_tests("--package tenantry-core --package tenantry-testkit", args),
+        run: |args| {
+            run_tests("--package tenantry-core --package tenantry-testkit --features tenantry-testkit/sim", args)
+        },
     },
 ];
 

@@ -43,6 +43,12 @@ impl Workspace {
         folder.join("debug/examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
     }
 
+    /// Where a program of the dev profile is built to.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        let folder = PathBuf::from(self.0["target_directory"].as_str().unwrap_or("target"));
+        folder.join("debug").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+    }
+
     fn packages(&self) -> impl Iterator<Item = &Value> {
         self.0["packages"].as_array().into_iter().flatten()
     }

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use tenantry_core::{Health, LimitScope};
 
 use super::chance::{Zipf, between, happens};
-use super::desk::{Answer, Desk, No, RequestKey, SocketKey};
+use super::desk::{Answer, Desk, No, RequestKey, SocketKey, Wish};
 use super::engine::{Engine, Errand, Event};
 use super::log::What;
 use super::plan::{Crowd, Pace, Retries, Whom};
@@ -22,6 +22,8 @@ pub(super) struct Request<D: Desk> {
     pub(super) tenant: u32,
     pool: u32,
     asked: Duration,
+    /// When its answer was made; until then, when it asked.
+    answered: Duration,
     woken: bool,
     state: State<D>,
 }
@@ -99,9 +101,15 @@ impl<D: Desk> Engine<'_, D> {
     /// Sends a crowd on its way.
     pub(super) fn send(&mut self, crowd: usize) {
         let plan = &self.plan.crowds[crowd];
-        let errand = |caller| Event::Asks(Errand { crowd, caller, tenant: None, tries: 0 });
+        let errand = |caller| Event::Asks(Errand { crowd, caller, tenant: None, tries: 0, outer: None });
         match &plan.pace {
-            &Pace::Loop { callers, .. } | &Pace::Once(callers) => {
+            &Pace::Loop { callers, think } => {
+                for caller in 0..callers {
+                    let first = think.draw(&mut self.crowds[crowd].rng);
+                    self.agenda.put(plan.from + first, errand(caller));
+                }
+            }
+            &Pace::Once(callers) => {
                 for caller in 0..callers {
                     self.agenda.put(plan.from, errand(caller));
                 }
@@ -124,7 +132,7 @@ impl<D: Desk> Engine<'_, D> {
             let times = bursts.as_ref().map_or(1.0, |bursts| bursts.times);
             let gap = self.crowds[crowd].gap(*per_second, times);
             self.agenda.put(self.now + gap, Event::Arrives(crowd));
-            self.asks(Errand { crowd, caller: 0, tenant: None, tries: 0 });
+            self.asks(Errand { crowd, caller: 0, tenant: None, tries: 0, outer: None });
         }
     }
 
@@ -142,6 +150,9 @@ impl<D: Desk> Engine<'_, D> {
 
     /// What a caller does when it is done, served or not.
     fn next_errand(&mut self, errand: Errand, served: bool) {
+        if let Some(outer) = errand.outer {
+            return self.agenda.put(self.now, Event::HoldEnds(outer));
+        }
         if let Pace::Loop { think, .. } = &self.plan.crowds[errand.crowd].pace
             && !self.ended
         {
@@ -167,14 +178,15 @@ impl<D: Desk> Engine<'_, D> {
 impl<D: Desk> Engine<'_, D> {
     pub(super) fn asks(&mut self, errand: Errand) {
         if self.ended {
-            return;
+            return self.next_errand(errand, false);
         }
         let plan = &self.plan.crowds[errand.crowd];
         let state = &mut self.crowds[errand.crowd];
         let tenant = errand.tenant.unwrap_or_else(|| state.tenant(plan, errand.caller));
         let pool = if happens(&mut state.rng, plan.pools.0) { state.rng.u32(1..=plan.pools.1) } else { 0 };
         let (asked, state) = (self.now, State::Asking);
-        let request = self.requests.insert(Request { errand, tenant, pool, asked, woken: false, state });
+        let request =
+            self.requests.insert(Request { errand, tenant, pool, asked, answered: asked, woken: false, state });
         self.note_request(What::Asks, request, tenant.into());
         self.measure(errand.crowd, |measures| {
             measures.asked += 1;
@@ -182,7 +194,8 @@ impl<D: Desk> Engine<'_, D> {
         });
         loop {
             let home = self.homes[tenant as usize];
-            let answer = self.desk.acquire(request, tenant, home, pool, self.now);
+            let caller = errand.outer.unwrap_or(request);
+            let answer = self.desk.acquire(Wish { tenant, home, pool, request, caller }, self.now);
             self.act();
             match answer {
                 Answer::Waits(waiter) => return self.waits(request, waiter),
@@ -220,7 +233,7 @@ impl<D: Desk> Engine<'_, D> {
 
     pub(super) fn wake(&mut self, request: RequestKey) {
         let Some(entry) = self.requests.get_mut(request).filter(|entry| entry.waits()) else { return };
-        entry.woken = true;
+        (entry.woken, entry.answered) = (true, self.now);
         let tenant = entry.tenant;
         self.note_request(What::IsWoken, request, tenant.into());
         let after = self.plan.scheduling.draw(&mut self.rng);
@@ -295,7 +308,7 @@ impl<D: Desk> Engine<'_, D> {
         let Some(entry) = self.requests.remove(request) else { unreachable!("a request is answered once") };
         let (errand, tenant) = (entry.errand, entry.tenant);
         let (reason, hint) = match no {
-            No::Limit(scope, hint) => (scope as u64, hint),
+            No::Limit(scope, hint, _) => (scope as u64, hint),
             No::Timeout => (10, None),
             No::Connect(kind) => (20 + kind as u64, None),
             No::Unavailable(kind, hint) => (40 + kind as u64, Some(hint)),
@@ -305,13 +318,14 @@ impl<D: Desk> Engine<'_, D> {
         };
         self.note_request(What::IsRefused, request, reason);
         if let No::Unavailable(kind, hint) = no {
-            self.outside.tells(tenant, kind, hint, self.now);
+            self.outside.tells(tenant, kind, hint, entry.answered);
         }
         assert_ne!(hint, Some(Duration::ZERO), "a caller is told to come again at once");
         let now = self.now;
         self.measure(errand.crowd, |measures| match no {
-            No::Limit(scope, hint) => {
+            No::Limit(scope, hint, held) => {
                 measures.unguided += u64::from(hint.is_none());
+                measures.held_by_caller += u64::from(held > 0);
                 if scope == LimitScope::Queue || entry.asked == now {
                     measures.no_place += 1
                 } else {
@@ -357,7 +371,14 @@ impl<D: Desk> Engine<'_, D> {
         let crowd = self.granted(request);
         self.requests[request].state = State::Holds(socket);
         self.note_request(What::Takes, request, super::engine::number(socket));
-        let mut hold = self.plan.crowds[crowd].hold.draw(&mut self.crowds[crowd].rng);
+        let plan = &self.plan.crowds[crowd];
+        let mut hold = plan.hold.draw(&mut self.crowds[crowd].rng);
+        let errand = self.requests[request].errand;
+        if errand.outer.is_none() && happens(&mut self.crowds[crowd].rng, plan.nests) {
+            let tenant = Some(self.requests[request].tenant);
+            let inner = Errand { tenant, tries: 0, outer: Some(request), ..errand };
+            return self.agenda.put(self.now, Event::Asks(inner));
+        }
         if !self.is_alive(socket) {
             self.note_request(What::MeetsDead, request, super::engine::number(socket));
             self.report.met_dead += 1;

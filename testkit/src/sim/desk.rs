@@ -23,6 +23,19 @@ new_key_type! {
     pub(super) struct SocketKey;
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) tenant: u32,
+    /// The tenant's server.
+    pub(super) home: usize,
+    /// 0: one connection.
+    pub(super) pool: u32,
+    pub(super) request: RequestKey,
+    /// Who asks: the request that it asked for first.
+    pub(super) caller: RequestKey,
+}
+
 /// The answer to an acquire, or to a look at what became of it.
 #[derive(Debug)]
 pub(super) enum Answer<D: Desk> {
@@ -35,7 +48,8 @@ pub(super) enum Answer<D: Desk> {
 /// A refusal, as far as the simulation cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum No {
-    Limit(LimitScope, Option<Duration>),
+    /// Which limit, when to come again, and how many connections the caller holds.
+    Limit(LimitScope, Option<Duration>, u32),
     Timeout,
     Connect(FailureKind),
     Unavailable(FailureKind, Duration),
@@ -67,8 +81,7 @@ pub(super) trait Desk: Sized {
     type Waiter: Copy + Debug;
 
     fn new(plan: &Plan, names: Rc<[TenantId]>) -> Self;
-    /// `home` is the tenant's server.
-    fn acquire(&mut self, request: RequestKey, tenant: u32, home: usize, pool: u32, now: Time) -> Answer<Self>;
+    fn acquire(&mut self, wish: Wish, now: Time) -> Answer<Self>;
     fn poll(&mut self, request: RequestKey, waiter: Self::Waiter, now: Time) -> Answer<Self>;
     fn give_up(&mut self, waiter: Self::Waiter, now: Time) -> Answer<Self>;
     fn cancel(&mut self, waiter: Self::Waiter, now: Time);
@@ -169,7 +182,7 @@ impl LedgerDesk {
 
 fn no(refusal: &Refusal<FailureKind>) -> No {
     match refusal {
-        Refusal::Limit(shortage) => No::Limit(shortage.scope, shortage.retry_after),
+        Refusal::Limit(shortage) => No::Limit(shortage.scope, shortage.retry_after, shortage.held_by_caller),
         Refusal::Timeout { .. } => No::Timeout,
         Refusal::Connect { kind, .. } => No::Connect(*kind),
         Refusal::Unavailable { kind, retry_after, .. } => No::Unavailable(*kind, *retry_after),
@@ -199,10 +212,11 @@ impl Desk for LedgerDesk {
         desk
     }
 
-    fn acquire(&mut self, request: RequestKey, tenant: u32, home: usize, pool: u32, now: Time) -> Answer<Self> {
+    fn acquire(&mut self, wish: Wish, now: Time) -> Answer<Self> {
+        let Wish { tenant, home, pool, caller, .. } = wish;
         let names = Rc::clone(&self.names);
         let name = names[tenant as usize].as_str();
-        let ask = Ask { pool, caller: slotmap::Key::data(&request).as_ffi() };
+        let ask = Ask { pool, caller: slotmap::Key::data(&caller).as_ffi() };
         if pool == 0
             && let Some(held) = self.ledger.acquire_warm(name, ask.caller, self.time(now))
         {

@@ -24,7 +24,7 @@ use super::sockets::Socket;
 const MOST_AT_ONCE: u32 = 1_000_000;
 const CONNECTS_LOGGED: usize = 10_000;
 /// How much of a recount is worth one event.
-const CHECK_WORK: u64 = 200;
+const CHECK_WORK: u64 = 1_000;
 /// How often time passes for a manager that holds nothing.
 const QUIET_TICK: Duration = Duration::from_secs(1);
 
@@ -68,6 +68,8 @@ pub(super) struct Errand {
     pub(super) tenant: Option<u32>,
     /// Tries before this one.
     pub(super) tries: u32,
+    /// What the caller holds meanwhile.
+    pub(super) outer: Option<RequestKey>,
 }
 
 pub(super) struct Engine<'a, D: Desk> {
@@ -131,15 +133,15 @@ impl<'a, D: Desk> Engine<'a, D> {
 
     /// Everything that is known beforehand.
     fn begin(&mut self) {
-        for crowd in 0..self.crowds.len() {
-            self.send(crowd);
-        }
         for (index, fault) in self.plan.faults.iter().enumerate() {
             self.agenda.put(fault.at, Event::FaultBegins(index));
             self.agenda.put(fault.at + fault.lasts, Event::FaultEnds(index));
         }
         for &(at, operation) in &self.plan.operations {
             self.agenda.put(at, Event::Operates(operation));
+        }
+        for crowd in 0..self.crowds.len() {
+            self.send(crowd);
         }
         if self.plan.meddling.is_some() {
             self.agenda.put(Duration::ZERO, Event::Meddles);
@@ -332,7 +334,7 @@ pub(super) fn run<D: Desk>(plan: &Plan) -> Result<Report, Violation> {
         digest: engine.log.digest,
     };
     // Found by a recount that is not made at every event: it may have been so for a while.
-    if plan.check_every != 1 && plan.check_all_from > engine.last_check {
+    if plan.check_every != 1 && plan.check_all_from == u64::MAX {
         let closer = Plan { check_all_from: engine.last_check + 1, ..plan.clone() };
         return Err(run::<D>(&closer).err().unwrap_or(violation));
     }

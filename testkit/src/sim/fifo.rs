@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenantry_core::{Health, LimitScope, TenantId};
 
-use super::desk::{Answer, Desk, Flop, No, RequestKey, SocketKey, Work};
+use super::desk::{Answer, Desk, Flop, No, RequestKey, SocketKey, Wish, Work};
 use super::plan::{Operation, Plan};
 
 #[derive(Default)]
@@ -98,9 +98,10 @@ impl Desk for OneLine {
         Self { permits: (0..budget).map(permit).collect(), free: (0..budget).rev().collect(), ..Self::default() }
     }
 
-    fn acquire(&mut self, request: RequestKey, tenant: u32, _: usize, pool: u32, _: Duration) -> Answer<Self> {
-        assert_eq!(pool, 0, "the line is for connections only");
-        self.line.push_back((request, tenant));
+    fn acquire(&mut self, wish: Wish, _: Duration) -> Answer<Self> {
+        assert_eq!(wish.pool, 0, "the line is for connections only");
+        let request = wish.request;
+        self.line.push_back((request, wish.tenant));
         self.serve();
         Answer::Waits(request)
     }
@@ -119,7 +120,7 @@ impl Desk for OneLine {
 
     fn give_up(&mut self, request: RequestKey, now: Duration) -> Answer<Self> {
         self.cancel(request, now);
-        Answer::No(No::Limit(LimitScope::Total, None))
+        Answer::No(No::Limit(LimitScope::Total, None, 0))
     }
 
     fn cancel(&mut self, request: RequestKey, _: Duration) {

@@ -23,6 +23,8 @@ pub(super) struct Outside {
     reserves: Vec<(u32, usize, u32)>,
     /// Until when a tenant's callers were told to stay away.
     told: BTreeMap<u32, Duration>,
+    /// When a tenant's connect last succeeded, or what it was refused for was forgiven.
+    forgiven: BTreeMap<u32, Duration>,
     closed: bool,
     /// Connections that callers have, and the sum of those over time.
     pub(super) busy: Level,
@@ -101,6 +103,7 @@ impl Outside {
             caps: plan.limits.iter().filter_map(|(&tenant, limits)| Some((tenant, limits.max?))).collect(),
             reserves: Vec::new(),
             told: BTreeMap::new(),
+            forgiven: BTreeMap::new(),
             closed: false,
             busy: Level::default(),
             occupied: Level::default(),
@@ -150,11 +153,16 @@ impl Outside {
     }
 
     /// A connect ended.
-    pub(super) fn opened(&mut self, tenant: u32, server: usize, well: bool) {
+    pub(super) fn opened(&mut self, tenant: u32, server: usize, well: bool, now: Duration) {
         self.connecting[server].fall(1, "connects");
         if well {
-            self.told.remove(&tenant);
+            self.forgives(tenant, now);
         }
+    }
+
+    fn forgives(&mut self, tenant: u32, now: Duration) {
+        self.told.remove(&tenant);
+        self.forgiven.insert(tenant, now);
     }
 
     /// Connections are gone, to the last moment occupied.
@@ -177,15 +185,16 @@ impl Outside {
         self.occupied.change(if idle { -1 } else { 1 }, now);
     }
 
-    /// A caller was told to stay away. What does not exist is not remembered for certain.
-    pub(super) fn tells(&mut self, tenant: u32, kind: FailureKind, retry_after: Duration, now: Duration) {
-        if !matches!(kind, FailureKind::NoSuchTenant | FailureKind::InvalidName) {
+    /// A caller was told to stay away, by an answer that was made at `at`. What does not exist is not remembered for certain.
+    pub(super) fn tells(&mut self, tenant: u32, kind: FailureKind, retry_after: Duration, at: Duration) {
+        let stale = self.forgiven.get(&tenant).is_some_and(|&forgiven| forgiven >= at);
+        if !stale && !matches!(kind, FailureKind::NoSuchTenant | FailureKind::InvalidName) {
             let until = self.told.entry(tenant).or_default();
-            *until = (*until).max(now + retry_after);
+            *until = (*until).max(at + retry_after);
         }
     }
 
-    pub(super) fn operates(&mut self, operation: Operation) {
+    pub(super) fn operates(&mut self, operation: Operation, now: Duration) {
         match operation {
             Operation::Budget(budget) => {
                 // A server without a cap of its own has the budget's; which ones have is no matter while only one of
@@ -197,9 +206,9 @@ impl Outside {
                 self.per_tenant = cap;
                 self.reserves.clear();
             }
-            Operation::Created(tenant) => drop(self.told.remove(&tenant)),
+            Operation::Created(tenant) => self.forgives(tenant, now),
             Operation::Resume(tenant, _) => {
-                self.told.remove(&tenant);
+                self.forgives(tenant, now);
                 self.reserves.retain(|(other, ..)| *other != tenant);
             }
             _ => {}

@@ -152,6 +152,9 @@ pub struct Crowd {
     pub cancels: f64,
     /// The part that asks for a pool lease of one to so many connections.
     pub pools: (f64, u32),
+    /// The part of the holds during which the same caller asks for a second connection of the same tenant, and ends both when it
+    /// is done with that one or does not get it.
+    pub nests: f64,
     /// The part of the connections that come back dirty.
     pub dirty: f64,
     /// The part that comes back broken.
@@ -175,6 +178,7 @@ impl Crowd {
             retries: Retries::Never,
             cancels: 0.0,
             pools: (0.0, 0),
+            nests: 0.0,
             dirty: 0.0,
             broken: 0.0,
             lost: 0.0,
@@ -199,11 +203,11 @@ pub enum Whom {
 /// When a crowd asks.
 #[derive(Clone, Debug)]
 pub enum Pace {
-    /// So many callers, each of whom asks, holds, thinks, and asks again.
+    /// So many callers, each of whom thinks, asks, holds, and thinks again.
     Loop {
         /// How many.
         callers: u32,
-        /// How long they think. They do not at the first time.
+        /// How long they think.
         think: Lasts,
     },
     /// Callers come at random and go.

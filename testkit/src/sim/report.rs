@@ -55,6 +55,8 @@ pub struct Measures {
     pub no_place: u64,
     /// Refused for a limit without being told when to come again.
     pub unguided: u64,
+    /// Refused for a limit and told that the caller itself holds connections.
+    pub held_by_caller: u64,
     /// The time for a connect or a recycling was over.
     pub timeouts: u64,
     /// Its own connect failed.
@@ -83,6 +85,7 @@ impl Measures {
             late: 0,
             no_place: 0,
             unguided: 0,
+            held_by_caller: 0,
             timeouts: 0,
             connect_errors: 0,
             unavailable: 0,

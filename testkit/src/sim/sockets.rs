@@ -64,7 +64,7 @@ impl<D: Desk> Engine<'_, D> {
             Ok(()) if !alive => Err(Flop::Error(tenantry_core::FailureKind::Unreachable)),
             outcome => outcome,
         };
-        self.outside.opened(tenant, server, outcome.is_ok());
+        self.outside.opened(tenant, server, outcome.is_ok(), self.now);
         match outcome {
             Ok(()) => {
                 entry.place = Place::Kept;

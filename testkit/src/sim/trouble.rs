@@ -69,7 +69,7 @@ impl<D: Desk> Engine<'_, D> {
             Operation::PerTenant(cap) => (8, cap, 0),
         };
         self.log.note(What::Operates, code, about.into());
-        self.outside.operates(operation);
+        self.outside.operates(operation, self.now);
         if let Operation::Budget(budget) = operation {
             for (index, _) in self.plan.servers.iter().enumerate().filter(|(_, server)| server.cap.is_none()) {
                 self.outside.server_without_cap(index, budget, self.plan.settings.max_connecting);

@@ -1,0 +1,108 @@
+//! One tenant's trouble is nobody else's.
+
+use std::time::Duration;
+
+use tenantry_core::FailureKind;
+use tenantry_testkit::sim::{Breakage, Fault, Lasts, Operation, Pace, Plan, Report, Retries, Trouble, Whom};
+
+use crate::support::{MS, SECOND, always, arrivals, assert_all_served, crowd, one_crowd, play};
+
+/// 20 tenants with 240 callers a second in all, each with a hold of about 50 ms: 60 % of 20 connections.
+fn twenty(how: Option<Breakage>) -> Report {
+    let hold = Lasts::Between(MS * 25, MS * 75);
+    let mut plan = one_crowd(20, 20, crowd("others", Whom::Any(1..20), arrivals(228.0), hold));
+    let mut broken = crowd("broken", Whom::One(0), arrivals(12.0), hold);
+    broken.timeout = SECOND * 2;
+    plan.crowds.push(broken);
+    plan.lasts = SECOND * 60;
+    if let Some(how) = how {
+        let what = Trouble::Tenant { tenant: 0, how };
+        plan.faults.push(Fault { at: Duration::ZERO, lasts: plan.lasts, what });
+    }
+    play(&format!("tenant 0: {how:?}"), &plan)
+}
+
+#[test]
+fn a_tenant_whose_connects_hang_costs_the_others_nothing() {
+    let (well, ill) = (twenty(None), twenty(Some(Breakage::Hangs)));
+    let (before, after) = (well.crowd("others"), ill.crowd("others"));
+    assert_all_served(after);
+    println!("p99 of the others: {:?} without, {:?} with", before.p99(), after.p99());
+    assert!(after.p99() <= before.p99().mul_f64(1.1), "{:?}, without it {:?}", after.p99(), before.p99());
+    let broken = ill.crowd("broken");
+    assert_eq!(broken.granted, 0);
+    let told = broken.unavailable as f64 / broken.refused() as f64;
+    assert!(told > 0.9, "nearly all of its callers are told at once: {told}");
+    assert_eq!(broken.late, 0, "its callers wait for no limit");
+}
+
+#[test]
+fn a_tenant_whose_connects_fail_costs_the_others_nothing() {
+    let well = twenty(None);
+    for kind in [FailureKind::Unreachable, FailureKind::Auth, FailureKind::NoSuchTenant, FailureKind::ServerFull] {
+        let ill = twenty(Some(Breakage::Fails(kind)));
+        let (before, after) = (well.crowd("others"), ill.crowd("others"));
+        assert_all_served(after);
+        assert!(after.p99() <= before.p99().mul_f64(1.1), "{kind:?}: {:?}, without {:?}", after.p99(), before.p99());
+    }
+}
+
+#[test]
+fn what_is_known_of_a_broken_tenant_outlives_its_connections() {
+    let hold = Lasts::ms(20);
+    let pace = Pace::Loop { callers: 3, think: Lasts::Around(MS * 30) };
+    let mut callers = crowd("callers", Whom::One(0), pace, hold);
+    callers.retries = Retries::AsTold(1);
+    let mut plan = one_crowd(1, 8, callers);
+    let broken = SECOND * 5;
+    let what = Trouble::Tenant { tenant: 0, how: Breakage::Fails(FailureKind::Unreachable) };
+    plan.faults.push(Fault { at: broken, lasts: SECOND * 55, what });
+    // Its connections are fine until they are closed, again and again: what asks then is cold.
+    plan.operations = (0..200).map(|n| (broken + MS * 250 * n, Operation::Evict(0))).collect();
+    plan.lasts = SECOND * 60;
+    // That nobody connects before the time that callers were told is checked at every event.
+    let report = play("broken and evicted", &plan);
+    let tries: Vec<Duration> = report.connect_log.iter().map(|&(at, _)| at).filter(|&at| at > broken + MS).collect();
+    println!("connects while it is broken: {tries:?}");
+    assert!(report.crowd("callers").unavailable > 0);
+    assert!((3..=15).contains(&tries.len()), "backoff up to 30 s: {} connects in 55 s", tries.len());
+}
+
+#[test]
+fn a_caller_that_waits_for_itself_is_told_so_by_its_deadline() {
+    let mut selfish = crowd("selfish", Whom::One(0), always(4), Lasts::ms(20));
+    (selfish.timeout, selfish.nests) = (MS * 500, 1.0);
+    let mut plan = one_crowd(5, 8, selfish);
+    plan.crowds.push(crowd("others", Whom::Each(1..5), always(4), Lasts::ms(20)));
+    plan.settings.max_connections_per_tenant = 4;
+    plan.lasts = SECOND * 20;
+    let report = play("four callers hold all four and ask again", &plan);
+    let selfish = report.crowd("selfish");
+    assert!(selfish.held_by_caller > 0, "they are told");
+    assert_eq!(selfish.held_by_caller, selfish.late, "each of them");
+    assert_all_served(report.crowd("others"));
+    assert!(report.crowd("others").p99() <= MS * 25, "{:?}", report.crowd("others").p99());
+}
+
+#[test]
+fn at_the_limit_everything_is_in_use() {
+    let hold = Lasts::Around(MS * 50);
+    let mut plan = one_crowd(100, 40, crowd("all", Whom::Each(0..100), always(200), hold));
+    plan.lasts = SECOND * 30;
+    plan.measured_from = 200;
+    let report = play("200 callers of 100 tenants on 40 connections", &plan);
+    println!("busy {:.2}, not idle {:.2} of 40", report.busy, report.occupied);
+    assert!(report.occupied >= 39.9, "{} of 40 connections are in use or on their way", report.occupied);
+    assert!(report.busy >= 40.0 * 0.9, "{} of 40 connections are with callers", report.busy);
+}
+
+#[test]
+fn the_last_connection_of_the_budget_is_given_out() {
+    // Two tenants that may have 5 each, on 10.
+    let mut plan: Plan = one_crowd(2, 10, crowd("all", Whom::Each(0..2), always(10), Lasts::ms(50)));
+    plan.lasts = SECOND * 5;
+    let report = play("two tenants of five", &plan);
+    assert_eq!(report.most_open, 10);
+    assert_all_served(report.crowd("all"));
+    assert!(report.crowd("all").p99() <= MS * 20, "nobody waits for anybody: {:?}", report.crowd("all").p99());
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask sim`: runs the simulation (`testkit/src/sim.rs`), and is itself a step of `test.rs`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::demo::become_it;
+use crate::run::{Loudness, cargo, must, program};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+
+/// Given to the simulation as they are; `cargo xtask sim --help` shows them.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Args {
+    /// --seed 1 --tenants 100000 --hours 1 | --scale
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+const RUN: &str = "run --quiet --release --package tenantry-testkit --features sim-command --bin tenantry-sim --";
+
+/// Runs the simulation, built to run fast, and ends as it ends.
+pub(crate) fn sim(args: &Args) -> Result<ExitCode> {
+    let mut command = cargo(RUN);
+    command.args(&args.rest);
+    become_it(command)
+}
+
+/// The step `sim`: small worlds with a recount at nearly every event, each played twice, and a large one. Built as the
+/// tests are, so that nothing is compiled twice and the ledger's own assertions are on.
+pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
+    must(&mut cargo("build --workspace --all-features --bins"), loudness)?;
+    let sim = Workspace::ask()?.binary("tenantry-sim");
+    must(&mut program(&sim, "--seed 1 --runs 6 --tenants 30 --hours 0.001 --twice"), loudness)?;
+    must(&mut program(&sim, "--seed 1 --tenants 100000 --hours 0.01"), loudness)?;
+    Ok(Tally::default())
+}
+
+/// The step `sim-long`: seeds that nobody has played before.
+pub(crate) fn long_step(loudness: Loudness) -> Result<Tally> {
+    for size in ["--runs 300 --tenants 40 --hours 0.01", "--runs 5 --tenants 100000 --hours 0.5"] {
+        must(&mut cargo(&format!("{RUN} {size}")), loudness)?;
+    }
+    Ok(Tally::default())
+}
