@@ -12,8 +12,8 @@ use super::log::What;
 use super::plan::{Crowd, Pace, Retries, Whom};
 use super::report::{Measures, Report};
 
-/// A caller in a loop does not ask twice at one moment after a refusal.
-const BREATH: Duration = Duration::from_millis(1);
+/// A caller in a loop that was refused does something else for at least so long.
+const BREATH: Duration = Duration::from_millis(20);
 /// How long it takes a caller to find out that its connection is dead.
 const FIRST_QUERY: Duration = Duration::from_micros(200);
 
