@@ -153,8 +153,7 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
-    /// How long a tenant's connections may go from one of its own waiters to the next while another tenant is first in
-    /// line. Default: twice the measured connect time of the server, so that the waiting is paid back by the connects it
+    /// How long one connection may go from hand to hand within its tenant while it is another tenant's turn. Default: twice the measured connect time of the server, so that the waiting is paid back by the connects it
     /// saves. 0 turns hand-overs past others off. To a day.
     pub fn handover_bound(mut self, bound: Duration) -> Self {
         self.settings.handover_bound = Some(bound);

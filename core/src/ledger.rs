@@ -110,8 +110,8 @@ pub struct Ledger<C, E> {
     ready: u32,
     /// The waiter for a pool lease that permits are being set aside for.
     gathering: Option<u32>,
-    /// Turns given so far.
-    stamp: u64,
+    /// The virtual time of rule 6: it stands where the turn given last began.
+    clock: u64,
     /// When something that rests may be tried again.
     due: BTreeSet<(Time, Due)>,
     /// The open connections by the end of their lifetime.
@@ -150,7 +150,7 @@ impl<C, E> Ledger<C, E> {
             waiters: Slots::new(),
             ready: 0,
             gathering: None,
-            stamp: 0,
+            clock: 0,
             due: BTreeSet::new(),
             expiries: BTreeSet::new(),
             quiet: List::new(),
@@ -306,7 +306,7 @@ impl<C, E> Ledger<C, E> {
             unreachable!("what stands in a list of idle connections is idle")
         };
         let entry = &mut self.permits[permit];
-        entry.caller = caller;
+        (entry.caller, entry.run_since) = (caller, now);
         self.tenants[entry.tenant].counters.warm_hits += 1;
         self.counters.warm_hits += 1;
         Held { permit: self.permits.key(permit), connection }
@@ -413,6 +413,7 @@ impl<C, E> Ledger<C, E> {
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
         self.counters.closed_broken += 1;
         let (now, tenant) = (self.advance(now), self.permits[index].tenant);
+        self.came_back(tenant, self.permits[index].server, now);
         self.start_closing(index, now);
         self.serve_line(tenant, None, now);
         self.refuse_uncovered(tenant, now);
@@ -430,6 +431,7 @@ impl<C, E> Ledger<C, E> {
         let took = now.saturating_sub(self.permits[index].since);
         let average = &mut self.servers[server as usize].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
+        self.server_reached(tenant, server, now);
         self.close_circuit(tenant);
         // Up to a tenth less, so that connections opened together do not end together.
         let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
@@ -456,6 +458,7 @@ impl<C, E> Ledger<C, E> {
 
     /// in use -> closing. What waits may count on its permit.
     fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
+        self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
         self.start_closing(permit, now);
         self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
         self.serve_line_and_others(self.permits[permit].tenant, now);

@@ -17,6 +17,8 @@ pub(super) struct Permit<C> {
     pub(super) state: State<C>,
     /// When it entered its state.
     pub(super) since: Time,
+    /// Since when it has gone from hand to hand within its tenant beside others who wait (rule 6).
+    pub(super) run_since: Time,
     /// When its lifetime ends; open connections only.
     pub(super) expires_at: Time,
     /// The server's epoch in which it was last known to be alive.
@@ -216,12 +218,18 @@ impl<L> Scope<L> {
     }
 }
 
-/// The moving average of the time between permits coming back.
+/// The moving average of the time between permits coming back, and what those who are refused were told by it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Pace {
     /// In nanoseconds, as this is part of every release; 0 is "never".
     last: u64,
     average: u64,
+    /// When the one who was refused last was told to come again.
+    told: u64,
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Pace {
@@ -236,9 +244,16 @@ impl Pace {
         }
     }
 
-    /// None while nothing was seen.
-    pub(super) fn average(&self) -> Option<Time> {
-        (self.average > 0).then(|| Time::from_nanos(self.average))
+    /// When the one at `place` in a line may be served: nobody is told a time that another one was told already. None while
+    /// nothing was seen.
+    pub(super) fn estimate(&mut self, place: u32, now: Time) -> Option<Time> {
+        if self.average == 0 {
+            return None;
+        }
+        let now = nanos(now);
+        let soonest = now.saturating_add(self.average.saturating_mul(u64::from(place)));
+        self.told = soonest.max(self.told.saturating_add(self.average)).min(now.saturating_add(Self::QUIET));
+        Some(Time::from_nanos(self.told - now))
     }
 }
 
@@ -260,6 +275,7 @@ impl<C, E> Ledger<C, E> {
             server,
             state,
             since: now,
+            run_since: now,
             expires_at: Time::MAX,
             epoch: self.servers[server as usize].epoch,
             away: false,
@@ -313,7 +329,9 @@ impl<C, E> Ledger<C, E> {
         self.total.gave_back();
         self.tenants[tenant].opening -= u32::from(place == Place::Opening && !entry.away);
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
-        self.came_back(tenant, server, now);
+        if place != Place::Closing {
+            self.came_back(tenant, server, now);
+        }
         self.notify_watchers(tenant);
         self.touch(tenant, now);
     }
@@ -324,10 +342,11 @@ impl<C, E> Ledger<C, E> {
         self.settle(tenant, now);
     }
 
-    /// Counts one return for `retry_after`: a connection that came back, or a permit that became free.
+    /// Counts one return for `retry_after`: a connection that is not in use any more, a failed connect, a permit of a pool.
+    /// An idle connection that makes room was counted when it came back.
     #[inline]
     pub(super) fn came_back(&mut self, tenant: u32, server: u32, now: Time) {
-        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(now);
         self.tenants[tenant].pace.came_back(nanos);
         self.servers[server as usize].scope.pace.came_back(nanos);
         self.total.pace.came_back(nanos);

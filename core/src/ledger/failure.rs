@@ -38,6 +38,7 @@ pub(super) struct Circuit<E> {
     failures: u32,
     /// Refusals of a full server in a row; those are not the tenant's failures.
     full: u32,
+    failed_at: Time,
     retry_at: Time,
     /// No open is started until the backoff is over.
     resting: bool,
@@ -49,6 +50,10 @@ impl<E> Circuit<E> {
     /// Whether its tenant is to be remembered for it. What does not exist is not.
     pub(super) fn is_open(&self) -> bool {
         self.failures > 0 && self.resting && !self.is_strangers()
+    }
+
+    fn finds_unreachable(&self) -> bool {
+        self.failures > 0 && self.kind == FailureKind::Unreachable
     }
 
     /// Whether the tenant's database does not exist, as far as is known.
@@ -130,11 +135,13 @@ impl<C, E> Ledger<C, E> {
         Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
     }
 
-    /// The backoff is over, if it is.
+    /// The backoff is over, if it is: by its time, or as another tenant found that the server can be reached again.
     fn end_rest(&mut self, tenant: u32, now: Time) {
-        if let Some(circuit) = &mut self.tenants[tenant].circuit
+        let entry = &mut self.tenants[tenant];
+        let reached_again = self.servers[entry.server as usize].reached_again;
+        if let Some(circuit) = &mut entry.circuit
             && circuit.resting
-            && now >= circuit.retry_at
+            && (now >= circuit.retry_at || (circuit.finds_unreachable() && circuit.failed_at < reached_again))
         {
             circuit.resting = false;
             self.touch(tenant, now);
@@ -183,6 +190,7 @@ impl<C, E> Ledger<C, E> {
             Box::new(Circuit {
                 failures: 0,
                 full: 0,
+                failed_at: Time::ZERO,
                 retry_at: Time::ZERO,
                 resting: false,
                 kind: FailureKind::Other,
@@ -198,7 +206,7 @@ impl<C, E> Ledger<C, E> {
             Failure::Panicked => (FailureKind::Other, None),
         };
         let circuit = self.circuit(tenant);
-        circuit.kind = kind;
+        (circuit.kind, circuit.failed_at) = (kind, now);
         let before = std::mem::replace(&mut circuit.source, source.clone());
         if !circuit.resting {
             // Connects that were under way together and fail together are one failure.
@@ -227,6 +235,14 @@ impl<C, E> Ledger<C, E> {
         self.answer_line(tenant, unavailable, now);
         // A stranger is quiet in another list.
         self.settle_anew(tenant, now);
+    }
+
+    /// A connect succeeded. Where its tenant had found the server unreachable, the others who did need not wait for their own
+    /// backoff: after an outage all are back at once.
+    pub(super) fn server_reached(&mut self, tenant: u32, server: u32, now: Time) {
+        if self.tenants[tenant].circuit.as_ref().is_some_and(|circuit| circuit.finds_unreachable()) {
+            self.servers[server as usize].reached_again = now;
+        }
     }
 
     /// A connect succeeded: the tenant's failures are history.

@@ -62,8 +62,11 @@ pub enum Polled<C, E> {
     Refused(Refusal<E>),
 }
 
+/// One turn, or one connection, of a tenant of weight 1. Large, as weights divide it.
+const TURN: u64 = 1 << 20;
+
 /// A tenant's place among those that wait: the one with the least in use for its weight first, among equals the one
-/// whose last turn is longest ago.
+/// whose turns are longest ago for its weight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Turn {
     load: u64,
@@ -160,10 +163,11 @@ impl<C, E> Ledger<C, E> {
             gathered: Vec::new(),
             in_line: Link::new(),
         });
-        let stamp = self.next_stamp();
+        self.clock += 1;
         let entry = &mut self.tenants[tenant];
         if entry.line.is_empty() {
-            entry.stamp = stamp;
+            // Who did not ask has saved nothing up.
+            entry.stamp = entry.stamp.max(self.clock);
         }
         entry.line.push(&mut self.waiters, waiter);
         entry.pools_in_line += u32::from(ask.pool > 0);
@@ -198,7 +202,6 @@ impl<C, E> Ledger<C, E> {
         entry.counters.waited += waited;
         self.counters.waited += waited;
         if entry.line.is_empty() {
-            entry.first_since = None;
             entry.lateness = 0;
         }
         tenant
@@ -221,17 +224,13 @@ impl<C, E> Ledger<C, E> {
         self.touch(tenant, now);
     }
 
-    pub(super) fn next_stamp(&mut self) -> u64 {
-        self.stamp += 1;
-        self.stamp
-    }
-
-    /// The tenant had its turn: it goes behind its equals.
+    /// The tenant had its turn: it goes behind its equals, half as far for twice the weight. (Start-time fair queueing: in the
+    /// long run tenants that always ask have turns as their weights, though each holds one connection or none.)
     pub(super) fn had_turn(&mut self, tenant: u32) {
-        let stamp = self.next_stamp();
         let entry = &mut self.tenants[tenant];
-        entry.stamp = stamp;
-        entry.first_since = None;
+        // One more with each turn and arrival, so that equals stand in the order in which they came.
+        self.clock = self.clock.max(entry.stamp) + 1;
+        entry.stamp = self.clock + TURN / u64::from(entry.weight);
         self.refresh(tenant);
     }
 
@@ -239,7 +238,7 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.tenants[tenant];
         let unused = entry.counts.of(Place::Idle) + entry.counts.of(Place::Closing);
         let used = entry.counts.all() - unused + entry.promises.len();
-        Turn { load: (u64::from(used) << 20) / u64::from(entry.weight), stamp: entry.stamp, tenant }
+        Turn { load: u64::from(used) * TURN / u64::from(entry.weight), stamp: entry.stamp, tenant }
     }
 
     /// The lane in which the tenant may be served, as far as it is for itself to say.

@@ -104,14 +104,14 @@ impl<C, E> Ledger<C, E> {
         // A pool lease at the head leaves all behind it uncovered.
         let line = self.tenants[tenant].line.len().saturating_sub(self.coming(tenant));
         let entry = &self.tenants[tenant];
-        let (limit, place, average) = if line > self.settings.max_waiters_per_tenant {
-            (self.settings.max_waiters_per_tenant, entry.line.len(), entry.pace.average())
+        let (limit, place, scope) = if line > self.settings.max_waiters_per_tenant {
+            (self.settings.max_waiters_per_tenant, entry.line.len(), LimitScope::Tenant)
         } else if self.total.queued.saturating_sub(coming) > self.settings.max_waiters {
-            (self.settings.max_waiters, self.total.queued, self.total.pace.average())
+            (self.settings.max_waiters, self.total.queued, LimitScope::Total)
         } else {
             return None;
         };
-        let retry_after = self.estimate(average, place);
+        let retry_after = self.estimate(tenant, scope, place, now);
         self.turn_away(waiter, now);
         Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, Some(retry_after), now))
     }
@@ -134,12 +134,7 @@ impl<C, E> Ledger<C, E> {
             // There is room, but too many connect already.
             return self.timed_out_connecting(waiter, now);
         };
-        let average = match scope {
-            LimitScope::Tenant => self.tenants[tenant].pace.average(),
-            LimitScope::Server => self.servers[self.tenants[tenant].server as usize].scope.pace.average(),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => self.total.pace.average(),
-        };
-        let retry_after = self.estimate(average, place + 1);
+        let retry_after = self.estimate(tenant, scope, place + 1, now);
         self.shortage(tenant, scope, limit, ask, waited, Some(retry_after), now)
     }
 
@@ -164,10 +159,14 @@ impl<C, E> Ledger<C, E> {
         short.then_some((LimitScope::Total, self.total.cap))
     }
 
-    /// A place in line times the average time between permits coming back, within bounds.
-    fn estimate(&self, average: Option<Duration>, place: u32) -> Duration {
-        let estimate = average.map_or(self.settings.acquire_timeout, |average| average.saturating_mul(place));
-        estimate.clamp(RETRY_LEAST, RETRY_MOST)
+    /// A place in line times the average time between permits coming back in a scope, within bounds.
+    fn estimate(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Time) -> Duration {
+        let pace = match scope {
+            LimitScope::Tenant => &mut self.tenants[tenant].pace,
+            LimitScope::Server => &mut self.servers[self.tenants[tenant].server as usize].scope.pace,
+            LimitScope::Total | LimitScope::Queue | LimitScope::Background => &mut self.total.pace,
+        };
+        pace.estimate(place, now).unwrap_or(self.settings.acquire_timeout).clamp(RETRY_LEAST, RETRY_MOST)
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one field of what is made")]

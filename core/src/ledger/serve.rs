@@ -25,18 +25,6 @@ impl<C, E> Ledger<C, E> {
             self.give_turn(turn.tenant, lane, source, now);
             self.had_turn(turn.tenant);
         }
-        if self.ready > 0 {
-            self.start_clocks(now);
-        }
-    }
-
-    /// From now on those who are first may be passed over for `handover_bound` at most.
-    fn start_clocks(&mut self, now: Time) {
-        for server in &self.servers {
-            for first in server.ready.lanes.iter().filter_map(|lane| lane.first()) {
-                self.tenants[first.tenant].first_since.get_or_insert(now);
-            }
-        }
     }
 
     /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
@@ -199,10 +187,17 @@ impl<C, E> Ledger<C, E> {
             return;
         }
         if !fresh && self.plain_waiter(tenant).is_some() {
-            if self.may_hand_over(tenant, now) {
-                self.counters.hand_overs += 1;
-            } else {
-                self.serve(now);
+            match self.passed_over(tenant) {
+                Some(first) if self.may_pass_over(first, permit, now) => self.counters.hand_overs += 1,
+                Some(_) => {
+                    self.permits[permit].run_since = now;
+                    self.serve(now);
+                }
+                None => {
+                    self.permits[permit].run_since = now;
+                    self.counters.hand_overs += 1;
+                    self.had_turn(tenant);
+                }
             }
         }
         self.serve_line(tenant, Some(permit), now);
@@ -219,23 +214,26 @@ impl<C, E> Ledger<C, E> {
         };
         self.permits[permit].state = State::Granted(connection, self.waiters.key(waiter));
         self.answer(waiter, Answer::Connection(self.permits.key(permit)), now);
-        self.had_turn(tenant);
     }
 
-    /// Whether a released connection may stay with its own tenant's line although others wait (rule 6).
-    fn may_hand_over(&self, tenant: u32, now: Time) -> bool {
+    /// Whose turn it is, if a connection that came back to this tenant's line were not for the tenant itself.
+    fn passed_over(&self, tenant: u32) -> Option<u32> {
         if self.ready == 0 {
-            return true;
+            return None;
         }
-        let Some((lane, first, _)) = self.next_turn() else { return true };
+        let (lane, first, _) = self.next_turn()?;
         // What gathers has a load for what it holds already and cannot use; its turn is by time alone.
         let gathers = lane.is_pool() && self.gathering.is_some();
-        if first.tenant == tenant || (!gathers && self.turn_of(tenant) < first) {
-            return true;
-        }
-        let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(tenant));
-        let since = self.tenants[first.tenant].first_since.unwrap_or(now);
-        now.saturating_sub(since) < bound
+        (first.tenant != tenant && (gathers || first < self.turn_of(tenant))).then_some(first.tenant)
+    }
+
+    /// Whether a connection that came back may stay with its tenant's line although it is another's turn (rule 6): until it
+    /// has done so, and the other has waited, for `handover_bound`.
+    fn may_pass_over(&self, first: u32, permit: u32, now: Time) -> bool {
+        let entry = &self.permits[permit];
+        let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(entry.tenant));
+        let arrived = self.tenants[first].line.oldest().map_or(now, |waiter| self.waiters[waiter].since);
+        now.saturating_sub(entry.run_since.max(arrived)) < bound
     }
 
     fn twice_connect_time(&self, tenant: u32) -> Duration {
@@ -271,6 +269,7 @@ impl<C, E> Ledger<C, E> {
         let now = self.advance(now);
         for &key in permits {
             if let Some(permit) = self.permits.find(key) {
+                self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
                 self.enter(permit, State::CLOSING, now);
             }
         }

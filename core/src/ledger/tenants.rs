@@ -43,12 +43,10 @@ pub(super) struct Tenant<E> {
     pub(super) recycling: u32,
     /// How many of its open connections are pinned.
     pub(super) pins: u32,
-    /// When it had its last turn, as a count of turns.
+    /// Its next turn's begin in virtual time.
     pub(super) stamp: u64,
     /// Where it stands among the ready; None while another permit would not help it.
     pub(super) ready: Option<(Lane, Turn)>,
-    /// Since when it is first in line, and hand-overs within other tenants pass it over.
-    pub(super) first_since: Option<Time>,
     pub(super) pace: Pace,
     pub(super) circuit: Option<Box<Circuit<E>>>,
     pub(super) counters: TenantCounters,
@@ -107,6 +105,8 @@ pub(super) struct Server {
     /// The moving average of a connect's time.
     pub(super) connect_time: Option<Time>,
     pub(super) full: Option<ServerFull>,
+    /// When a tenant that had found it unreachable got through again.
+    pub(super) reached_again: Time,
     /// The last tenant that was told "server full", and when.
     pub(super) full_seen: Option<(TenantId, Time)>,
 }
@@ -153,7 +153,6 @@ impl<C, E> Ledger<C, E> {
             pins: 0,
             stamp: 0,
             ready: None,
-            first_since: None,
             pace: Pace::default(),
             circuit: None,
             counters: TenantCounters::default(),
@@ -206,6 +205,7 @@ impl<C, E> Ledger<C, E> {
                 epoch: 0,
                 connect_time: None,
                 full: None,
+                reached_again: Time::ZERO,
                 full_seen: None,
             });
             self.servers.len() - 1

@@ -44,6 +44,8 @@ pub(crate) struct Reference {
     tenant_places: Places,
     /// Counts everything that has an order.
     order: u64,
+    /// Virtual time, in which tenants take turns.
+    clock: u64,
     ids: u32,
     /// What the last operation is to call on the ledger, and what must come of it.
     pub(crate) calls: Vec<Call>,
@@ -75,6 +77,7 @@ impl Reference {
             permit_places: Places::default(),
             tenant_places: Places::default(),
             order: 0,
+            clock: 0,
             ids: 0,
             calls: Vec::new(),
             expected: Expected::default(),
@@ -344,7 +347,7 @@ impl Reference {
     fn line_may_be_empty(&mut self, tenant: usize) {
         if self.line_len(tenant) == 0 {
             let entry = self.tenant_mut(tenant);
-            (entry.first_since, entry.lateness) = (None, 0);
+            entry.lateness = 0;
         }
     }
 }

@@ -143,7 +143,7 @@ cells_of_all_states! {
     promised_to_another => "1 closing; b waits; a waits; then b gets 2, a gets 3",
     closing_with_own_waiter => "1 closing; a is told Draining; a waits; then a gets 2",
     late => "1 closing; a waits; then a gets 2",
-    late_for_another => "1 closing; b waits; a waits; then b gets 2, a gets 3",
+    late_for_another => "1 closing; b waits; a waits; then a gets 2, b gets 3",
     overdue => "1 closing, 1 overdue; a waits; then a gets 2",
     pool_granted => "1 opening; opens a; a is told Draining; a waits; then a gets 1",
     pool_leased => "1 for pools; a waits; then a gets 1",

@@ -130,6 +130,47 @@ fn connects_that_fail_together_are_one_failure() {
 }
 
 #[test]
+fn after_an_outage_the_first_that_gets_through_ends_the_wait_of_the_others() {
+    let mut rig = Rig::with(4, 4);
+    for tenant in ["a", "b"] {
+        let waiter = rig.wait(tenant);
+        rig.open_failed_by_chance(DOWN, longest(FIRST));
+        let _ = rig.refusal(waiter);
+    }
+    rig.now += Duration::from_millis(FIRST + 1);
+    let waiter = rig.wait("b");
+    rig.open_failed_by_chance(DOWN, longest(FIRST * 2));
+    let _ = rig.refusal(waiter);
+    let probe = rig.wait("a");
+    rig.now += MS;
+    assert!(retry_after(&rig.refused("b")) > MS * 100, "it would rest for long");
+    rig.opened();
+    let _ = rig.granted(probe);
+    let waiter = rig.wait("b");
+    rig.opened();
+    let _ = rig.granted(waiter);
+}
+
+#[test]
+fn who_fails_for_reasons_of_its_own_waits_on_when_others_get_through() {
+    let mut rig = Rig::with(4, 4);
+    let waiter = rig.wait("a");
+    rig.open_failed_by_chance(DOWN, longest(FIRST));
+    let _ = rig.refusal(waiter);
+    rig.now += MS;
+    // `b` never failed: that it gets through says nothing of `a`'s own host.
+    let _ = rig.lease("b");
+    assert!(matches!(rig.refused("a"), Refusal::Unavailable { .. }));
+    // `c`'s password was refused: that it gets in now says nothing either.
+    let waiter = rig.wait("c");
+    rig.open_failed_by_chance(FailureKind::Auth, 0);
+    let _ = rig.refusal(waiter);
+    rig.now += MS * 2;
+    let _ = rig.lease("c");
+    assert!(matches!(rig.refused("a"), Refusal::Unavailable { .. }));
+}
+
+#[test]
 fn the_memory_of_failures_outlives_the_connections() {
     let mut rig = Rig::with(2, 2);
     let held = rig.lease("a");

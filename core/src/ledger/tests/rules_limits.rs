@@ -140,17 +140,43 @@ fn pace(rig: &mut Rig, tenant: &str, mut lease: Held<Conn>, times: u32, step: Du
 }
 
 #[test]
-fn retry_after_is_the_place_in_line_times_the_time_between_returns() {
+fn retry_after_is_the_place_in_line_times_the_time_between_returns_and_a_time_of_ones_own() {
     let mut settings = Settings::new(2);
     settings.max_connections_per_tenant = 1;
     let mut rig = Rig::new(settings);
     let lease = rig.lease("a");
     let lease = pace(&mut rig, "a", lease, 10, MS * 20);
     let line: Vec<_> = (0..4).map(|_| rig.wait("a")).collect();
-    let last = give_up(&mut rig, line[3]);
-    assert_eq!((last.scope, last.retry_after), (LimitScope::Tenant, Some(MS * 80)), "the fourth in line");
-    assert_eq!(give_up(&mut rig, line[0]).retry_after, Some(MS * 20));
-    assert_eq!(give_up(&mut rig, line[2]).retry_after, Some(MS * 40), "the second by now");
+    let first = give_up(&mut rig, line[0]);
+    assert_eq!((first.scope, first.retry_after), (LimitScope::Tenant, Some(MS * 20)));
+    assert_eq!(give_up(&mut rig, line[3]).retry_after, Some(MS * 60), "the third by now");
+    assert_eq!(
+        give_up(&mut rig, line[1]).retry_after,
+        Some(MS * 80),
+        "what the first and the third were told is taken"
+    );
+    rig.pass(MS * 70);
+    assert_eq!(give_up(&mut rig, line[2]).retry_after, Some(MS * 30), "one step after the last that was told");
+    rig.release(lease, Health::Clean);
+}
+
+#[test]
+fn a_connection_that_makes_room_came_back_once() {
+    // One permit, two tenants, 20 ms each: a permit is free every 20 ms, though each time one lease and one close end.
+    let mut settings = Settings::new(1);
+    settings.handover_bound = Some(Duration::ZERO);
+    let mut rig = Rig::new(settings);
+    let mut lease = rig.lease("a");
+    for turn in 0..20 {
+        let next = rig.wait(if turn % 2 == 0 { "b" } else { "a" });
+        rig.now += MS * 20;
+        rig.release(lease, Health::Clean);
+        rig.closed();
+        rig.opened();
+        lease = rig.granted(next);
+    }
+    let late = rig.wait("c");
+    assert_eq!(give_up(&mut rig, late).retry_after, Some(MS * 20));
     rig.release(lease, Health::Clean);
 }
 

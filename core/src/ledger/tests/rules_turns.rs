@@ -143,18 +143,17 @@ fn sixty_four_waiters_of_one_tenant_get_no_more_than_one_of_another() {
 }
 
 #[test]
-fn a_connection_handed_over_is_a_turn() {
+fn turns_go_round_by_weight_where_there_are_fewer_permits_than_tenants() {
+    // A connection that stays with its tenant as it is the tenant's turn is a turn as well.
     let mut settings = settings(1, Duration::ZERO);
     settings.max_connecting = Some(2);
-    let mut rig = Rig::new(settings);
-    let lease = rig.lease("a");
-    let (first, _line) = (rig.wait("a"), [rig.wait("a"), rig.wait("a")]);
-    rig.wait("b");
-    rig.release(lease, Health::Clean);
-    let lease = rig.granted(first);
-    rig.release(lease, Health::Clean);
-    rig.closed();
-    assert_eq!(rig.opens[0].1.as_str(), "b");
+    let heavy = TenantId::new("tenant-0").expect("valid");
+    settings.tenants.insert(heavy, TenantLimits::new().weight(3));
+    let mut crowd = Crowd::new(settings, &[3, 3, 3]);
+    for _ in 1..500 {
+        crowd.turn();
+    }
+    assert_eq!(crowd.served, [300, 100, 100]);
 }
 
 #[test]
@@ -228,6 +227,49 @@ fn a_run_of_hand_overs_ends_at_the_bound() {
     assert_eq!(run(Some(MS * 10), MS, MS), 9, "from when b became the first in line");
     assert_eq!(run(Some(MS * 10), MS, MS * 4), 2);
     assert_eq!(run(Some(MS * 10), MS, MS * 100), 0);
+}
+
+#[test]
+fn each_connection_has_a_run_of_its_own() {
+    // Two go round within `a`, every 4 ms, while `b` and `c` wait: each stays for the bound and no longer, so that they do not
+    // wait for one bound after the other.
+    let mut settings = settings(2, MS * 10);
+    settings.max_connecting = Some(2);
+    let mut rig = Rig::new(settings);
+    let leases = [rig.lease("a"), rig.lease("a")];
+    rig.wait("b");
+    rig.wait("c");
+    let mut out = Vec::from(leases);
+    for _ in 0..2 {
+        rig.now += MS * 4;
+        for lease in std::mem::take(&mut out) {
+            let next = rig.wait("a");
+            rig.release(lease, Health::Clean);
+            out.push(rig.granted(next));
+        }
+    }
+    rig.now += MS * 4;
+    for lease in out {
+        rig.wait("a");
+        rig.release(lease, Health::Clean);
+    }
+    assert_eq!(rig.closes.len(), 2, "one for b, one for c");
+}
+
+#[test]
+fn a_run_is_forgotten_when_its_connection_rests() {
+    let mut rig = Rig::new(settings(1, MS * 10));
+    let mut lease = rig.lease("a");
+    for _ in 0..3 {
+        rig.now += MS * 20;
+        rig.release(lease, Health::Clean);
+        lease = rig.warm("a");
+    }
+    rig.wait("b");
+    let next = rig.wait("a");
+    rig.now += MS * 5;
+    rig.release(lease, Health::Clean);
+    let _ = rig.granted(next);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::expectation::{Command, Reply};
 use super::super::world::MS;
+use super::failures::Memory;
 use super::{Claim, Reference, State};
 
 /// How long a close is counted on before its permit is expected from elsewhere; for a promised one twice as long each
@@ -20,7 +21,10 @@ impl Reference {
         // How the connect time is averaged is left open.
         let average = &mut self.servers[server].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
-        // A success ends what was remembered of failures (rule 9).
+        // A success ends what was remembered of failures (rule 9), and for who found the server unreachable as well, the wait.
+        if self.tenant(tenant).memory.as_ref().is_some_and(Memory::finds_unreachable) {
+            self.servers[server].reached_again = self.now;
+        }
         self.tenant_mut(tenant).memory = None;
         let jitter = (self.world.max_lifetime.as_millis() as u64 / 10).max(1);
         let expires_at = self.now + self.world.max_lifetime - MS * (random % jitter) as u32;
@@ -45,6 +49,7 @@ impl Reference {
         }
         self.events.closed_broken += 1;
         let tenant = self.permit(permit).tenant;
+        self.note_return(permit);
         self.start_closing(permit);
         self.settle_line(tenant, None);
         self.refuse_uncovered(tenant);
@@ -78,6 +83,7 @@ impl Reference {
         self.pools[pool].closing = true;
         let permits = self.pools[pool].permits.clone();
         for &permit in &permits {
+            self.note_return(permit);
             self.enter(permit, State::Closing { claim: Claim::Nobody, overdue: false });
         }
         self.settle();

@@ -49,9 +49,11 @@ impl Reference {
         if let Some(refusal) = self.refuse_at_once(tenant, pool, caller) {
             return Reply::Refused(refusal);
         }
+        self.clock += 1;
         if first {
-            let order = self.next_order();
-            self.tenant_mut(tenant).last_turn = order;
+            let clock = self.clock;
+            let entry = self.tenant_mut(tenant);
+            entry.next_turn = entry.next_turn.max(clock);
         }
         let id = self.next_id();
         let since = self.now;
@@ -109,6 +111,8 @@ impl Reference {
 
     fn take(&mut self, permit: u32, caller: u64) -> Reply {
         self.events.warm_hits += 1;
+        let now = self.now;
+        self.permit_mut(permit).run_since = now;
         self.lease(permit, caller)
     }
 
@@ -281,6 +285,7 @@ impl Reference {
 
     /// in use -> closing. What waits may count on its permit.
     pub(super) fn retire(&mut self, permit: u32) {
+        self.note_return(permit);
         self.close_permit(permit);
         self.settle_with(self.permit(permit).tenant);
     }
@@ -319,8 +324,8 @@ impl Reference {
         self.count(|permit| permit.tenant == tenant && permit.pinned)
     }
 
-    /// Counts one return, for `retry_after`.
-    fn note_return(&mut self, permit: u32) {
+    /// Counts one return, for `retry_after`: something is not in use any more.
+    pub(super) fn note_return(&mut self, permit: u32) {
         let permit = self.permit(permit);
         let (tenant, server, now) = (permit.tenant, permit.server, self.now);
         self.tenant_mut(tenant).returns.note(now);
@@ -366,8 +371,10 @@ impl Reference {
     /// -> free.
     pub(super) fn free(&mut self, permits: &[u32]) {
         for &permit in permits {
-            self.note_return(permit);
             let at = self.at(permit);
+            if !matches!(self.permits[at].state, State::Closing { .. }) {
+                self.note_return(permit);
+            }
             let place = self.permits.remove(at).place;
             self.permit_places.free.push(place);
         }

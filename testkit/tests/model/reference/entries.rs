@@ -18,6 +18,8 @@ pub(crate) struct Permit {
     pub(crate) state: State,
     /// When it entered its state, as time and as a count of all such events.
     pub(super) since: Time,
+    /// Since when it passes others over within its tenant.
+    pub(super) run_since: Time,
     pub(super) order: u64,
     pub(super) expires_at: Time,
     pub(super) epoch: u32,
@@ -102,10 +104,8 @@ pub(super) struct Tenant {
     pub(super) place: u32,
     pub(super) server: usize,
     pub(super) mode: Mode,
-    /// When it had its last turn, or began to wait after that.
-    pub(super) last_turn: u64,
-    /// Since when it is first in line and passed over.
-    pub(super) first_since: Option<Time>,
+    /// When its next turn begins, in virtual time.
+    pub(super) next_turn: u64,
     pub(super) memory: Option<Memory>,
     /// How many times in a row a promise to it took too long.
     pub(super) lateness: u32,
@@ -129,6 +129,8 @@ pub(super) struct Server {
     pub(super) epoch: u32,
     pub(super) connect_time: Option<Time>,
     pub(super) full: Option<Full>,
+    /// When somebody who had found it unreachable got through.
+    pub(super) reached_again: Time,
     /// The last tenant that was told "full", and when.
     pub(super) told_full: Option<(usize, Time)>,
     pub(super) returns: Returns,

@@ -22,6 +22,7 @@ pub(super) struct Memory {
     full: u32,
     /// No open before this time...
     retry_at: Time,
+    failed_at: Time,
     /// ...and before it was noticed that it came.
     resting: bool,
     kind: FailureKind,
@@ -32,6 +33,10 @@ impl Memory {
     /// Whether its tenant's database does not exist, as far as is known.
     pub(super) fn is_strangers(&self) -> bool {
         self.failures > 0 && matches!(self.kind, FailureKind::NoSuchTenant | FailureKind::InvalidName)
+    }
+
+    pub(super) fn finds_unreachable(&self) -> bool {
+        self.failures > 0 && self.kind == FailureKind::Unreachable
     }
 
     /// Whether its open circuit keeps a tenant known. What does not exist is not worth remembering.
@@ -140,6 +145,7 @@ impl Reference {
             failures: 0,
             full: 0,
             retry_at: Time::ZERO,
+            failed_at: Time::ZERO,
             resting: false,
             kind: FailureKind::Other,
             error: None,
@@ -149,7 +155,7 @@ impl Reference {
     fn open_circuit(&mut self, tenant: usize, kind: FailureKind, error: Option<u32>, timed_out: bool, random: u64) {
         let now = self.now;
         let memory = self.memory(tenant);
-        (memory.kind, memory.error) = (kind, error);
+        (memory.kind, memory.error, memory.failed_at) = (kind, error, now);
         // Connects that were under way together and fail together are one failure.
         if !memory.resting {
             memory.failures += 1;
@@ -220,8 +226,11 @@ impl Reference {
 
     fn end_backoff(&mut self, tenant: usize) {
         let now = self.now;
+        let server = self.tenants[tenant].as_ref().map(|tenant| tenant.server);
+        let reached_again = server.map_or(Time::ZERO, |server| self.servers[server].reached_again);
         if let Some(memory) = self.tenants[tenant].as_mut().and_then(|tenant| tenant.memory.as_mut()) {
-            memory.resting &= now < memory.retry_at;
+            let over = memory.finds_unreachable() && memory.failed_at < reached_again;
+            memory.resting &= now < memory.retry_at && !over;
         }
     }
 

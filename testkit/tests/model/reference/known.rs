@@ -7,14 +7,13 @@ use super::{Mode, Quiet, Reference, Returns, Tenant, Time};
 
 impl Reference {
     pub(super) fn admit(&mut self, tenant: usize) {
-        let (last_turn, place) = (0, self.tenant_places.take());
+        let place = self.tenant_places.take();
         let server = self.world.tenants[tenant].home;
         let new = Tenant {
             place,
             server,
             mode: Mode::Active,
-            last_turn,
-            first_since: None,
+            next_turn: 0,
             memory: None,
             lateness: 0,
             quiet: None,

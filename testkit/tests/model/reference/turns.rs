@@ -6,6 +6,9 @@ use super::super::expectation::Answer;
 use super::super::world::TENANTS;
 use super::{Claim, Fitness, Mode, Permit, Reference, State};
 
+/// One turn of a tenant of weight 1 in virtual time. The rules leave its unit open.
+const TURN: u64 = 1 << 20;
+
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug)]
 enum Source {
@@ -31,7 +34,6 @@ impl Reference {
     /// connection of its own that is fit (rule 5).
     pub(super) fn settle(&mut self) {
         while (0..TENANTS).any(|tenant| self.serve_fit(tenant)) || self.serve_between_tenants() {}
-        self.start_clocks();
     }
 
     /// The same after a change in one tenant's line or connections.
@@ -43,22 +45,6 @@ impl Reference {
     /// The same, but each tenant's idle connections stay where they are for now.
     pub(super) fn settle_between_tenants(&mut self) {
         while self.serve_between_tenants() {}
-        self.start_clocks();
-    }
-
-    /// Those who are first in line now may be passed over by hand-overs for a while (rule 6). Where different things are in
-    /// the way of some, there are several firsts.
-    fn start_clocks(&mut self) {
-        let now = self.now;
-        let places: Vec<(Place, usize)> =
-            (0..TENANTS).filter_map(|tenant| Some((self.place_in_line(tenant)?, tenant))).collect();
-        for &(place, tenant) in &places {
-            let alike = places.iter().filter(|(other, _)| *other == place);
-            let first = alike.map(|&(_, other)| other).min_by(|&one, &other| self.compare(one, other));
-            if first == Some(tenant) {
-                self.tenant_mut(tenant).first_since.get_or_insert(now);
-            }
-        }
     }
 
     fn serve_fit(&mut self, tenant: usize) -> bool {
@@ -129,12 +115,13 @@ impl Reference {
         self.count(|permit| permit.tenant == tenant && busy(permit)) + self.promised_to(tenant)
     }
 
-    /// The least in use for its weight first, among equals the one whose last turn is longest ago.
+    /// The least in use for its weight first, among equals the one whose turns are longest ago for its weight.
     pub(super) fn compare(&self, one: usize, other: usize) -> Ordering {
         let weighed = |this: usize, that: usize| self.used(this) * self.world.tenants[that].weight;
         weighed(one, other)
             .cmp(&weighed(other, one))
-            .then(self.tenant(one).last_turn.cmp(&self.tenant(other).last_turn))
+            .then(self.tenant(one).next_turn.cmp(&self.tenant(other).next_turn))
+            .then(self.tenant(one).place.cmp(&self.tenant(other).place))
     }
 
     fn serve_between_tenants(&mut self) -> bool {
@@ -187,9 +174,8 @@ impl Reference {
     }
 
     fn had_turn(&mut self, tenant: usize) {
-        let order = self.next_order();
-        let entry = self.tenant_mut(tenant);
-        (entry.last_turn, entry.first_since) = (order, None);
+        self.clock = self.clock.max(self.tenant(tenant).next_turn) + 1;
+        self.tenant_mut(tenant).next_turn = self.clock + TURN / u64::from(self.world.tenants[tenant].weight);
     }
 
     fn new_permit(&mut self, tenant: usize, state: State) -> u32 {
@@ -202,6 +188,7 @@ impl Reference {
             server,
             state,
             since: self.now,
+            run_since: self.now,
             order,
             expires_at: super::Time::MAX,
             epoch: self.epoch(server),
@@ -347,9 +334,15 @@ impl Reference {
     pub(super) fn offer(&mut self, permit: u32, fresh: bool) {
         let tenant = self.permit(permit).tenant;
         if !fresh && self.plain_head(tenant).is_some() {
-            if self.may_hand_over(tenant) {
-                self.events.hand_overs += 1;
-            } else {
+            let first = self.passed_over(tenant);
+            let stays = first.is_none_or(|first| self.may_pass_over(first, permit));
+            self.events.hand_overs += u64::from(stays);
+            if first.is_none() || !stays {
+                self.permit_mut(permit).run_since = self.now;
+            }
+            if first.is_none() {
+                self.had_turn(tenant);
+            } else if !stays {
                 self.settle_between_tenants();
             }
         }
@@ -363,20 +356,26 @@ impl Reference {
         let waiter = self.plain_head(tenant).expect("a grant is for a waiter");
         self.enter(permit, State::Granted(waiter));
         self.answer(waiter, Answer::Connection(permit));
-        self.had_turn(tenant);
     }
 
-    /// A run of hand-overs may go on until the one that is passed over has been first in line for the bound (rule 6).
-    fn may_hand_over(&self, tenant: usize) -> bool {
-        let Some((first, _)) = self.next_turn() else { return true };
+    /// Whose turn it is, if not the tenant's own.
+    fn passed_over(&self, tenant: usize) -> Option<usize> {
+        let (first, _) = self.next_turn()?;
         // What gathers is charged for what it holds already and cannot use yet; its turn is by time alone.
         let gathers = self.gathering.is_some() && self.pool_head(first) == self.gathering;
-        if first == tenant || (!gathers && self.compare(tenant, first) == Ordering::Less) {
-            return true;
-        }
+        let own = first == tenant || (!gathers && self.compare(tenant, first) == Ordering::Less);
+        (!own).then_some(first)
+    }
+
+    /// A connection may stay with its tenant until it has passed another over for the bound, and the other has waited for
+    /// so long (rule 6).
+    fn may_pass_over(&self, first: usize, permit: u32) -> bool {
+        let permit = self.permit(permit);
+        let arrived = self.line(first).next().expect("somebody waits").since;
+        let tenant = permit.tenant;
         let server = &self.servers[self.server_of(tenant)];
         let bound = self.world.handover_bound.unwrap_or(server.connect_time.unwrap_or_default() * 2);
-        self.now - self.tenant(first).first_since.unwrap_or(self.now) < bound
+        self.now - permit.run_since.max(arrived) < bound
     }
 }
 
