@@ -1,7 +1,7 @@
 //! What is counted from outside: connections from the start of their connect to the end of their close, against every cap, and
 //! what callers were told against what then happened. It reads nothing of the ledger's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tenantry_core::FailureKind;
@@ -23,6 +23,8 @@ pub(super) struct Outside {
     reserves: Vec<(u32, usize, u32)>,
     /// Until when a tenant's callers were told to stay away.
     told: BTreeMap<u32, Duration>,
+    /// Tenants that found their server unreachable and have not got through since.
+    cut_off: BTreeSet<u32>,
     /// When a tenant's connect last succeeded, or what it was refused for was forgiven.
     forgiven: BTreeMap<u32, Duration>,
     closed: bool,
@@ -103,6 +105,7 @@ impl Outside {
             caps: plan.limits.iter().filter_map(|(&tenant, limits)| Some((tenant, limits.max?))).collect(),
             reserves: Vec::new(),
             told: BTreeMap::new(),
+            cut_off: BTreeSet::new(),
             forgiven: BTreeMap::new(),
             closed: false,
             busy: Level::default(),
@@ -152,11 +155,26 @@ impl Outside {
         );
     }
 
-    /// A connect ended.
-    pub(super) fn opened(&mut self, tenant: u32, server: usize, well: bool, now: Duration) {
+    /// A connect ended well.
+    pub(super) fn opened(&mut self, tenant: u32, server: usize, homes: &[usize], now: Duration) {
         self.connecting[server].fall(1, "connects");
-        if well {
-            self.forgives(tenant, now);
+        self.forgives(tenant, now);
+        if self.cut_off.remove(&tenant) {
+            // Others who found that the server cannot be reached may try again before the time that they were told.
+            let others = self.cut_off.iter().copied().filter(|&other| homes[other as usize] == server);
+            for other in others.collect::<Vec<_>>() {
+                self.forgives(other, now);
+            }
+        }
+    }
+
+    /// A connect came to nothing.
+    pub(super) fn failed_to_open(&mut self, tenant: u32, server: usize, kind: FailureKind) {
+        self.connecting[server].fall(1, "connects");
+        if kind == FailureKind::Unreachable {
+            self.cut_off.insert(tenant);
+        } else {
+            self.cut_off.remove(&tenant);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tenantry_core::FailureKind;
+
 use super::desk::{Desk, Flop, RequestKey, SocketKey};
 use super::engine::{Engine, Event};
 use super::log::What;
@@ -61,24 +63,25 @@ impl<D: Desk> Engine<'_, D> {
         let entry = &mut self.sockets[socket];
         let (permit, tenant, server) = (entry.permit, entry.tenant, entry.server);
         let outcome = match entry.outcome {
-            Ok(()) if !alive => Err(Flop::Error(tenantry_core::FailureKind::Unreachable)),
+            Ok(()) if !alive => Err(Flop::Error(FailureKind::Unreachable)),
             outcome => outcome,
         };
-        self.outside.opened(tenant, server, outcome.is_ok(), self.now);
         match outcome {
             Ok(()) => {
                 entry.place = Place::Kept;
                 self.report.connects += 1;
+                self.outside.opened(tenant, server, &self.homes, self.now);
                 self.outside.is_idle(true, self.now);
                 self.note_socket(What::IsOpen, socket, server as u64);
                 self.desk.opened(permit, socket, random, self.now);
             }
             Err(flop) => {
-                let why = match flop {
-                    Flop::Error(kind) => kind as u64,
-                    Flop::TimedOut => 100,
-                    Flop::Panicked => 101,
+                let (why, kind) = match flop {
+                    Flop::Error(kind) => (kind as u64, kind),
+                    Flop::TimedOut => (100, FailureKind::Unreachable),
+                    Flop::Panicked => (101, FailureKind::Other),
                 };
+                self.outside.failed_to_open(tenant, server, kind);
                 self.report.connect_failures += 1;
                 self.note_socket(What::FailsToOpen, socket, why);
                 self.sockets.remove(socket);

@@ -77,7 +77,6 @@ fn after_an_outage_of_a_second_all_are_back_within_two() {
 }
 
 #[test]
-#[ignore = "fails so far: each tenant waits for its own backoff"]
 fn after_an_outage_of_ten_seconds_all_are_back_within_ten() {
     assert!(comes_back(SECOND * 10, false) <= SECOND * 10);
 }

@@ -37,7 +37,6 @@ fn tenants_that_always_ask_get_grants_by_their_weights() {
 }
 
 #[test]
-#[ignore = "fails so far: who holds nothing is first whatever its weight"]
 fn weights_count_where_a_tenants_share_is_less_than_one_connection() {
     // 40 tenants on 8 connections: nobody has two at once.
     let mut plan = shared(one_crowd(40, 8, crowd("light", Whom::Each(0..20), always(80), HOLD)));
