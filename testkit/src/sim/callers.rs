@@ -46,6 +46,8 @@ pub(super) struct CrowdState {
     rng: Rng,
     zipf: Option<Zipf>,
     bursting: bool,
+    /// Tenants picked in turn so far.
+    turns: u32,
 }
 
 impl CrowdState {
@@ -54,7 +56,7 @@ impl CrowdState {
             Whom::Zipf(range, exponent) => Some(Zipf::new(range.end - range.start, *exponent)),
             _ => None,
         };
-        Self { rng, zipf, bursting: false }
+        Self { rng, zipf, bursting: false, turns: 0 }
     }
 
     fn tenant(&mut self, crowd: &Crowd, caller: u32) -> u32 {
@@ -62,6 +64,10 @@ impl CrowdState {
             &Whom::One(tenant) => tenant,
             Whom::Each(range) if matches!(crowd.pace, Pace::Loop { .. } | Pace::Once(_)) => {
                 range.start + caller % (range.end - range.start)
+            }
+            Whom::InTurn(range) => {
+                self.turns += 1;
+                range.start + (self.turns - 1) % (range.end - range.start)
             }
             Whom::Each(range) | Whom::Any(range) => self.rng.u32(range.clone()),
             Whom::Zipf(range, _) => range.start + self.zipf.as_ref().map_or(0, |zipf| zipf.pick(&mut self.rng)),
@@ -202,6 +208,7 @@ impl<D: Desk> Engine<'_, D> {
                 Answer::Socket(permit, socket) => {
                     self.hand_out(permit, socket, request);
                     if self.is_alive(socket) || !self.servers[self.sockets[socket].server].sees_closed() {
+                        self.measure(errand.crowd, |measures| measures.at_once += 1);
                         return self.holds(request, socket);
                     }
                     // The driver sees that it is dead, and the caller asks again.

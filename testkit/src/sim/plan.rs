@@ -196,6 +196,8 @@ pub enum Whom {
     Each(Range<u32>),
     /// Each time any of these.
     Any(Range<u32>),
+    /// Each time the next of these, and after the last one the first.
+    InTurn(Range<u32>),
     /// Each time one of these, the k-th in proportion to `1 / k^exponent`.
     Zipf(Range<u32>, f64),
 }

@@ -47,6 +47,8 @@ pub struct Measures {
     pub asked: u64,
     /// How often it got what it asked for.
     pub granted: u64,
+    /// How often of these a connection was there at once.
+    pub at_once: u64,
     /// From asking to getting, in microseconds.
     pub waits: Histogram<u64>,
     /// Refused for a limit that was short until the deadline.
@@ -80,6 +82,7 @@ impl Measures {
             name,
             asked: 0,
             granted: 0,
+            at_once: 0,
             // The bounds are constants that the library accepts.
             waits: waits.unwrap_or_else(|error| unreachable!("{error}")),
             late: 0,
@@ -106,6 +109,12 @@ impl Measures {
     #[must_use]
     pub fn percentile(&self, percentile: f64) -> Duration {
         Duration::from_micros(self.waits.value_at_percentile(percentile))
+    }
+
+    /// The part of the grants for which a connection was there at once.
+    #[must_use]
+    pub fn hit_ratio(&self) -> f64 {
+        self.at_once as f64 / self.granted.max(1) as f64
     }
 
     /// All refusals.
