@@ -52,6 +52,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
     timeout: Option<Duration>,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
     // The warm path: a name that the ledger knows with an idle connection needs no check.
+    seeded!(EvictedAfterLookUp => if let Some(lease) = crate::seeded::look_up(&shared, &asked) { return Ok(lease) });
     if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, current_task(), now))
         && let Some(lease) = Lease::checked(&shared, held)
     {
@@ -151,7 +152,10 @@ impl<F: PoolFactory> Waiting<'_, F> {
         let waker = context.waker().clone();
         match self.shared.with_now(|ledger, now| ledger.poll(waiter, waker, now)) {
             // The waker of the last poll is dropped here, outside the lock.
-            Polled::Pending(_before) => Poll::Pending,
+            Polled::Pending(_before) => {
+                seeded!(WakerInASecondPlace => crate::seeded::keep_waker(self.shared, waiter, context));
+                Poll::Pending
+            }
             answer => Poll::Ready(self.collect(answer)),
         }
     }

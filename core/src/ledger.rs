@@ -28,6 +28,8 @@ mod lifecycle;
 mod lru;
 mod queue;
 mod refusal;
+#[cfg(tenantry_seeded)]
+mod seeded;
 mod serve;
 mod slots;
 mod tenants;
@@ -323,6 +325,7 @@ impl<C, E> Ledger<C, E> {
         self.permits[index].warned = false;
         match health {
             Health::Clean => self.come_back(index, connection, now),
+            Health::Dirty if seeded!(DirtyIsClean) => self.come_back(index, connection, now),
             Health::Dirty if !self.is_retired(index, now) => {
                 self.enter(index, State::Recycling, now);
                 self.recycle(index, connection);
@@ -352,7 +355,7 @@ impl<C, E> Ledger<C, E> {
     /// Its server's epoch is over. News only from a connection that was alive in the present one.
     fn breakage_seen(&mut self, permit: u32) {
         let entry = &mut self.servers[self.permits[permit].server as usize];
-        if self.permits[permit].epoch == entry.epoch {
+        if self.permits[permit].epoch == entry.epoch && !seeded!(EpochStays) {
             entry.epoch = entry.epoch.wrapping_add(1);
         }
     }
@@ -381,7 +384,7 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.permits[permit];
         let tenant = &self.tenants[entry.tenant];
         let server = &self.servers[entry.server as usize];
-        self.closed
+        (self.closed && !seeded!(ClosedKeepsIdle))
             || server.paused
             || tenant.mode != Mode::Active
             || entry.expires_at <= now

@@ -1,5 +1,9 @@
 //! The ledger, the driver trait and the pools of tenantry.
 
+// First, as its macro is for all the others.
+#[macro_use]
+mod seeded;
+
 mod acquire;
 mod builder;
 mod config;

@@ -52,6 +52,7 @@ impl<F: PoolFactory> Shared<F> {
         // In a model, every state that any schedule reaches is recounted.
         #[cfg(tenantry_loom)]
         ledger.check();
+        seeded!(ActsUnderTheLock => self.act(ledger.take_actions()));
         let actions = ledger.has_actions().then(|| ledger.take_actions());
         drop(ledger);
         if let Some(actions) = actions {

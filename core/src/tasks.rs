@@ -148,6 +148,7 @@ impl<F: PoolFactory> Opening<F> {
 
 impl<F: PoolFactory> Drop for Opening<F> {
     fn drop(&mut self) {
+        seeded!(PanickedConnectKeepsItsPermit => return);
         if !self.answered {
             self.shared.abandoned();
             let chance = random();
@@ -168,6 +169,7 @@ impl<F: PoolFactory> Closing<F> {
     async fn run(mut self) {
         if let Some(slot) = self.slot.take() {
             let within = self.shared.settings.close_timeout;
+            seeded!(PermitFreedBeforeTheCloseEnds => self.shared.with_now(|ledger, now| ledger.closed(self.permit, now)));
             self.shared.factory.close(slot.connection, within).await;
         }
     }

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod demo;
-
+mod loom;
 mod needs;
 mod run;
+mod seeded;
 mod sim;
 mod tally;
 mod test;
@@ -23,6 +24,10 @@ enum Chore {
     Quick(run::Loudness),
     /// Everything that must pass
     Test(test::Args),
+    /// The models of the manager's threads, in every order that these can have
+    Loom(run::Loudness),
+    /// Bugs planted on purpose, each of which some suite must notice
+    Seeded(run::Loudness),
     /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
     Demo(demo::Args),
     /// Hours of the manager's life in seconds: the real ledger under virtual time, with crowds, failing servers and operators
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let ended = match Chore::parse() {
         Chore::Quick(loudness) => test::quick(&loudness),
         Chore::Test(args) => test::test(&args),
+        Chore::Loom(loudness) => test::one("loom", &loudness),
+        Chore::Seeded(loudness) => test::one("seeded", &loudness),
         Chore::Demo(args) => demo::demo(&args),
         Chore::Sim(args) => sim::sim(&args),
     };

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::builder::PossibleValuesParser;
 
-use crate::demo;
 use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
-use crate::sim;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
+use crate::{demo, loom, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -31,6 +30,8 @@ const STEPS: &[Step] = &[
     Step { name: "tests", long: false, run: tests },
     Step { name: "doctests", long: false, run: |args| counted("test --workspace --all-features --doc", args) },
     Step { name: "docs", long: false, run: docs },
+    Step { name: "loom", long: false, run: |args| loom::step(args.loudness) },
+    Step { name: "seeded", long: false, run: |args| seeded::step(args.loudness) },
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
@@ -111,6 +112,12 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
 pub(crate) fn quick(loudness: &Loudness) -> Result<ExitCode> {
     let args = Args { without: Vec::new(), only: Vec::new(), all: false, loudness: *loudness };
     run(QUICK.iter(), &args)
+}
+
+/// Runs one step of the table as a chore of its own.
+pub(crate) fn one(name: &str, loudness: &Loudness) -> Result<ExitCode> {
+    let args = Args { without: Vec::new(), only: vec![name.to_owned()], all: false, loudness: *loudness };
+    run(STEPS.iter().filter(|step| args.wants(step)), &args)
 }
 
 /// Runs the steps to the last one, whatever fails, so that one run names everything that is wrong.

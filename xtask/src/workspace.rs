@@ -39,8 +39,12 @@ impl Workspace {
 
     /// Where an example of the dev profile is built to.
     pub(crate) fn example(&self, name: &str) -> PathBuf {
-        let folder = PathBuf::from(self.0["target_directory"].as_str().unwrap_or("target"));
-        folder.join("debug/examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+        self.target().join("debug/examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+    }
+
+    /// The folder that everything is built into.
+    pub(crate) fn target(&self) -> PathBuf {
+        PathBuf::from(self.0["target_directory"].as_str().unwrap_or("target"))
     }
 
     /// Where a program of the dev profile is built to.

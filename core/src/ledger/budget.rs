@@ -205,6 +205,7 @@ impl<L> Scope<L> {
     /// Whether a tenant that lacks `own` of its reserve may take a free permit. `effective` is what a full server takes
     /// at present; reserves are kept out of the cap itself.
     pub(super) fn has_room(&self, effective: u32, own: u32) -> bool {
+        seeded!(PermitTakenAfterTheConnect => return self.counts.all - self.counts.of(Place::Opening) < effective);
         let all = self.counts.all;
         all < effective && self.cap.saturating_sub(all) > self.unfilled - own
     }
@@ -393,6 +394,7 @@ impl<C, E> Ledger<C, E> {
     fn link_victim(&mut self, permit: u32, server: u32) {
         self.servers[server as usize].scope.idle.push(&mut self.permits, permit);
         self.total.idle.push(&mut self.permits, permit);
+        seeded!(LruByCreation => self.sort_victims_by_creation(server));
     }
 
     #[inline]

@@ -290,6 +290,7 @@ impl<C, E> Ledger<C, E> {
 
     fn refresh_waiting(&mut self, tenant: u32) {
         if self.tenants[tenant].promises.len() > self.promises_wanted(tenant)
+            && !seeded!(PromiseNotGivenBack)
             && let Some(newest) = self.tenants[tenant].promises.newest()
         {
             // Refreshes again, until none is too many.
@@ -319,6 +320,8 @@ impl<C, E> Ledger<C, E> {
             unreachable!("a waiter is polled by the one that holds its key, until it is gone")
         };
         if self.waiters[index].answer.is_none() {
+            seeded!(StaleWaker => if self.waiters[index].waker.is_some() { return Polled::Pending(Some(waker)) });
+            seeded!(WakerInASecondPlace => return Polled::Pending(Some(waker)));
             return Polled::Pending(self.waiters[index].waker.replace(waker));
         }
         self.actions.push(Action::DropWaker(waker));
@@ -361,6 +364,7 @@ impl<C, E> Ledger<C, E> {
             return self.serve_line_and_others(tenant, now);
         }
         match self.collect(index, now) {
+            Polled::Connection(_) if seeded!(CancelledGrantSwallowed) => {}
             Polled::Connection(Held { permit, connection }) => self.come_back(permit.index(), connection, now),
             Polled::Pool(permits) => self.free_pool(&permits, now),
             Polled::Refused(refusal) => self.discard(refusal),

@@ -81,7 +81,7 @@ impl<C, E> Ledger<C, E> {
                 // What is kept for one reserve is not kept for another; there are few.
                 let most = if matches!(lane, Lane::Reserved | Lane::PoolReserved) { usize::MAX } else { 1 };
                 for &turn in ready.iter().take(most) {
-                    if (self.gathering.is_none() || !lane.is_pool())
+                    if (self.gathering.is_none() || !lane.is_pool() || seeded!(TwoPoolLeasesGather))
                         && best.is_none_or(|(_, first, _)| turn < first)
                         && let Some(source) = self.source(turn.tenant, lane)
                     {
@@ -104,6 +104,7 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         let (takes, own) = (self.server_cap(entry.server), entry.unfilled());
+        seeded!(OneMoreUnderPoolLeases => if self.allows_one_more(lane) { return Some(Source::Free) });
         if let Lane::Exchange | Lane::PoolExchange = lane {
             let victim = entry.spare.oldest().or(entry.idle.oldest());
             return victim.filter(|_| server.scope.counts.all() <= takes).map(Source::Victim);
@@ -230,6 +231,7 @@ impl<C, E> Ledger<C, E> {
     /// Whether a connection that came back may stay with its tenant's line although it is another's turn (rule 6): until it
     /// has done so, and the other has waited, for `handover_bound`.
     fn may_pass_over(&self, first: u32, permit: u32, now: Time) -> bool {
+        seeded!(HandOverIgnoresTheBound => return true);
         let entry = &self.permits[permit];
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(entry.tenant));
         let arrived = self.tenants[first].line.oldest().map_or(now, |waiter| self.waiters[waiter].since);

@@ -82,7 +82,7 @@ impl<K, T> Slots<K, T> {
     /// The index behind a key, unless its entry is gone.
     pub(super) fn find(&self, key: Key<K>) -> Option<u32> {
         let slot = self.slots.get(key.index as usize)?;
-        (slot.generation == key.generation && slot.value.is_some()).then_some(key.index)
+        ((slot.generation == key.generation || seeded!(GenerationIgnored)) && slot.value.is_some()).then_some(key.index)
     }
 
     pub(super) fn len(&self) -> usize {

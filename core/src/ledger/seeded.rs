@@ -1,0 +1,34 @@
+//! What a few of the planted bugs of `core/src/seeded.rs` need inside the ledger. Not in any build that is used.
+
+use std::task::Waker;
+
+use super::queue::Lane;
+use super::{Ledger, WaiterKey};
+
+impl<C, E> Ledger<C, E> {
+    /// `WakerInASecondPlace`: stores a waker without a look at the answer.
+    pub fn put_waker(&mut self, waiter: WaiterKey, waker: Waker) {
+        if let Some(index) = self.waiters.find(waiter) {
+            self.waiters[index].waker = Some(waker);
+        }
+    }
+
+    /// `OneMoreUnderPoolLeases`.
+    pub(super) fn allows_one_more(&self, lane: Lane) -> bool {
+        lane == Lane::Pool && self.total.counts.all() == self.total.cap
+    }
+
+    /// `LruByCreation`.
+    pub(super) fn sort_victims_by_creation(&mut self, server: u32) {
+        let mut victims: Vec<u32> = self.total.idle.iter(&self.permits).collect();
+        victims.sort_by_key(|&victim| (self.permits[victim].expires_at, victim));
+        for victim in victims {
+            self.total.idle.remove(&mut self.permits, victim);
+            self.total.idle.push(&mut self.permits, victim);
+            if self.permits[victim].server == server {
+                self.servers[server as usize].scope.idle.remove(&mut self.permits, victim);
+                self.servers[server as usize].scope.idle.push(&mut self.permits, victim);
+            }
+        }
+    }
+}
