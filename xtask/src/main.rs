@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | demo | sim`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | loom | seeded | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
