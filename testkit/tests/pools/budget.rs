@@ -47,10 +47,11 @@ async fn random_cancellations_never_pass_the_budget_and_lose_no_permit() {
                 let tenant = format!("tenant-{}", random.u32(..40));
                 let patience = Duration::from_micros(random.u64(..5_000));
                 if let Ok(Ok(lease)) = tokio::time::timeout(patience, pools.acquire(&tenant)).await {
-                    let _use = lease.use_for(&tenant);
+                    let using = lease.use_for(&tenant);
                     if random.bool() {
                         tokio::time::sleep(Duration::from_micros(random.u64(..500))).await;
                     }
+                    drop(using);
                     if random.u32(..10) == 0 {
                         lease.discard();
                     }
