@@ -2,9 +2,10 @@
 //! restart, and operators. Start with [`Plan`]; [`Plan::run`] plays it, and two runs of one plan are the same to the last event.
 //!
 //! At every event connections are counted from outside, from the start of their connect to the end of their close, and held
-//! against every cap; no caller waits past its deadline or without being woken; nobody connects for a tenant whose callers
-//! were told to stay away; at the end everything is free. The ledger recounts itself (`Ledger::check`) at every event of a
-//! small run and now and then in a large one; where that fails, the run is repeated with a recount at every event, so that
+//! against every cap; none is handed out too old, or unseen for too long; no caller waits past its deadline or without being
+//! woken; nobody connects for a tenant whose callers were told to stay away; at the end everything is free. The ledger
+//! recounts itself (`Ledger::check`), and its statistics are compared with what is there, at every event of a small run and
+//! now and then in a large one; where that fails, the run is repeated with a recount at every event, so that
 //! the [`Violation`] is where it began.
 //!
 //! Inside: `engine.rs` is the loop, `callers.rs`, `sockets.rs` and `trouble.rs` are those who act in it, `outside.rs` counts,

@@ -37,6 +37,20 @@ enum State<D: Desk> {
 }
 
 impl<D: Desk> Request<D> {
+    pub(super) fn has_no_answer(&self) -> bool {
+        matches!(self.state, State::Waits(_)) && !self.woken
+    }
+
+    /// The connections of its pool lease.
+    pub(super) fn leased(&self) -> u32 {
+        if let State::HoldsPool(..) = self.state { self.pool } else { 0 }
+    }
+
+    /// Those of its pool lease, while it is being closed.
+    pub(super) fn closing(&self) -> u32 {
+        if let State::ClosesPool(..) = self.state { self.pool } else { 0 }
+    }
+
     pub(super) fn waits(&self) -> bool {
         matches!(self.state, State::Asking | State::Waits(_))
     }

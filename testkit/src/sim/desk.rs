@@ -75,6 +75,19 @@ pub(super) enum Work<P> {
     Wake(RequestKey),
 }
 
+/// What there is, as those see it who hold, open and close it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) opening: u64,
+    /// Connections that are open: kept, with callers, being recycled.
+    pub(super) open: u64,
+    pub(super) closing: u64,
+    /// Those of pool leases.
+    pub(super) leased: u64,
+    /// Callers who have no answer.
+    pub(super) waiting: u64,
+}
+
 /// Gives out connections. Whatever it wants done is taken from it after each call.
 pub(super) trait Desk: Sized {
     type Permit: Copy + Eq + Debug;
@@ -99,7 +112,8 @@ pub(super) trait Desk: Sized {
     fn close(&mut self, now: Time);
     fn work(&mut self, into: &mut Vec<Work<Self::Permit>>);
     fn is_quiet(&self) -> bool;
-    fn check(&self);
+    /// Recounts itself, and compares with what is there.
+    fn check(&self, seen: Seen);
     /// Connections that it counts, waiters that it has.
     fn counts(&self) -> (u64, u64);
 }
@@ -346,8 +360,18 @@ impl Desk for LedgerDesk {
         self.ledger.is_quiet()
     }
 
-    fn check(&self) {
+    fn check(&self, seen: Seen) {
         self.ledger.check();
+        let stats = self.ledger.stats();
+        let counted = Seen {
+            opening: stats.opening,
+            open: stats.idle + stats.in_use,
+            closing: stats.closing,
+            // It counts those set aside for one as well.
+            leased: stats.pool_leased.min(seen.leased),
+            waiting: stats.waiting,
+        };
+        assert_eq!(counted, seen, "what is counted is not what is there");
     }
 
     fn counts(&self) -> (u64, u64) {

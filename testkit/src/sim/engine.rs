@@ -12,13 +12,13 @@ use tenantry_core::TenantId;
 
 use super::agenda::Agenda;
 use super::callers::{CrowdState, Request};
-use super::desk::{Desk, RequestKey, SocketKey, Work};
+use super::desk::{Desk, RequestKey, Seen, SocketKey, Work};
 use super::log::{Log, What};
 use super::outside::Outside;
 use super::plan::{Breakage, Operation, Plan};
 use super::report::{Report, Violation};
 use super::server::Server;
-use super::sockets::Socket;
+use super::sockets::{Place, Socket};
 
 /// More events than this at one moment mean that the desk and the engine chase each other.
 const MOST_AT_ONCE: u32 = 1_000_000;
@@ -168,7 +168,7 @@ impl<'a, D: Desk> Engine<'a, D> {
     }
 
     fn check(&mut self) {
-        self.desk.check();
+        self.desk.check(self.seen());
         self.report.checks += 1;
         self.last_check = self.log.event;
         let pause = if self.plan.check_every > 0 {
@@ -179,6 +179,23 @@ impl<'a, D: Desk> Engine<'a, D> {
             ((u64::from(self.plan.tenants) * open + 2 * waiting) / CHECK_WORK).max(1)
         };
         self.next_check = self.last_check + pause;
+    }
+
+    fn seen(&self) -> Seen {
+        let mut seen = Seen::default();
+        for socket in self.sockets.values() {
+            match socket.place {
+                Place::Opening => seen.opening += 1,
+                Place::Kept | Place::Out(_) | Place::Recycling => seen.open += 1,
+                Place::Closing => seen.closing += 1,
+            }
+        }
+        for request in self.requests.values() {
+            seen.waiting += u64::from(request.has_no_answer());
+            seen.leased += u64::from(request.leased());
+            seen.closing += u64::from(request.closing());
+        }
+        seen
     }
 
     fn event(&mut self, event: Event) {
@@ -221,7 +238,7 @@ impl<'a, D: Desk> Engine<'a, D> {
     }
 
     /// As often as tenantry's own maintenance does: a tenth of the shortest time that matters.
-    fn tick_period(&self) -> Duration {
+    pub(super) fn tick_period(&self) -> Duration {
         let plan = &self.plan.settings;
         let times =
             [plan.validate_after_idle, plan.idle_timeout, plan.max_lifetime, plan.close_timeout, plan.lease_warn_after];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenantry_core::{Health, LimitScope, TenantId};
 
-use super::desk::{Answer, Desk, Flop, No, RequestKey, SocketKey, Wish, Work};
+use super::desk::{Answer, Desk, Flop, No, RequestKey, Seen, SocketKey, Wish, Work};
 use super::plan::{Operation, Plan};
 
 #[derive(Default)]
@@ -197,7 +197,7 @@ impl Desk for OneLine {
         true
     }
 
-    fn check(&self) {}
+    fn check(&self, _: Seen) {}
 
     fn counts(&self) -> (u64, u64) {
         (0, self.line.len() as u64)

@@ -171,10 +171,11 @@ impl Outside {
     /// A connect came to nothing.
     pub(super) fn failed_to_open(&mut self, tenant: u32, server: usize, kind: FailureKind) {
         self.connecting[server].fall(1, "connects");
-        if kind == FailureKind::Unreachable {
-            self.cut_off.insert(tenant);
-        } else {
-            self.cut_off.remove(&tenant);
+        match kind {
+            FailureKind::Unreachable => drop(self.cut_off.insert(tenant)),
+            // A server that is full is no failure of the tenant's, and says nothing of those before.
+            FailureKind::ServerFull => {}
+            _ => drop(self.cut_off.remove(&tenant)),
         }
     }
 

@@ -8,6 +8,8 @@ use super::desk::{Desk, Flop, RequestKey, SocketKey};
 use super::engine::{Engine, Event};
 use super::log::What;
 
+/// How late a caller's task may take what it was given.
+const LATE: Duration = Duration::from_millis(20);
 /// How soon callers notice that a server has gone.
 const NOTICED: Duration = Duration::from_micros(200);
 
@@ -18,6 +20,9 @@ pub(super) struct Socket<D: Desk> {
     /// Of the server that it was opened on.
     incarnation: u32,
     pub(super) place: Place,
+    opened: Duration,
+    /// Since when the desk has it; when it last did, where it has not.
+    kept: Duration,
     /// How the connect under way will end.
     outcome: Result<(), Flop>,
 }
@@ -44,8 +49,9 @@ impl<D: Desk> Engine<'_, D> {
             self.servers[server].sessions += 1;
         }
         let incarnation = self.servers[server].incarnation;
-        let socket =
-            self.sockets.insert(Socket { permit, tenant, server, incarnation, place: Place::Opening, outcome });
+        let (place, opened, kept) = (Place::Opening, self.now, self.now);
+        let socket = Socket { permit, tenant, server, incarnation, place, opened, kept, outcome };
+        let socket = self.sockets.insert(socket);
         self.note_socket(What::Opens, socket, tenant.into());
         self.log_connect(tenant);
         self.agenda.put(self.now + takes, Event::Connected(socket));
@@ -68,7 +74,7 @@ impl<D: Desk> Engine<'_, D> {
         };
         match outcome {
             Ok(()) => {
-                entry.place = Place::Kept;
+                (entry.place, entry.opened, entry.kept) = (Place::Kept, self.now, self.now);
                 self.report.connects += 1;
                 self.outside.opened(tenant, server, &self.homes, self.now);
                 self.outside.is_idle(true, self.now);
@@ -106,6 +112,12 @@ impl<D: Desk> Engine<'_, D> {
     pub(super) fn hand_out(&mut self, permit: D::Permit, socket: SocketKey, request: RequestKey) {
         let tenant = self.take_kept(permit, socket, Place::Out(request));
         assert_eq!(tenant, self.requests[request].tenant, "a connection of another tenant");
+        let (entry, settings) = (&self.sockets[socket], &self.plan.settings);
+        let (age, idle) = (self.now - entry.opened, self.now - entry.kept);
+        // The desk's clock goes by ticks where nothing happens, and a caller's task may come late.
+        let slack = self.tick_period() + LATE;
+        assert!(age <= settings.max_lifetime + slack, "a connection is handed out {age:?} after it was opened");
+        assert!(idle <= settings.validate_after_idle + slack, "a connection is handed out unseen after {idle:?}");
         self.outside.is_busy(1, self.now);
     }
 
@@ -113,7 +125,7 @@ impl<D: Desk> Engine<'_, D> {
     pub(super) fn take_back(&mut self, socket: SocketKey) -> D::Permit {
         let entry = &mut self.sockets[socket];
         assert!(matches!(entry.place, Place::Out(_)), "what comes back was out");
-        entry.place = Place::Kept;
+        (entry.place, entry.kept) = (Place::Kept, self.now);
         self.outside.is_busy(-1, self.now);
         self.outside.is_idle(true, self.now);
         self.sockets[socket].permit
@@ -134,7 +146,7 @@ impl<D: Desk> Engine<'_, D> {
         let entry = &mut self.sockets[socket];
         let (permit, tenant) = (entry.permit, entry.tenant);
         if well {
-            entry.place = Place::Kept;
+            (entry.place, entry.kept) = (Place::Kept, self.now);
             self.outside.is_idle(true, self.now);
             self.note_socket(What::IsRecycled, socket, tenant.into());
             self.desk.recycled(permit, socket, self.now);
