@@ -11,9 +11,9 @@ mod closing;
 mod draining;
 mod facts;
 mod faults;
+mod matrix;
 mod mocks;
 mod names;
-
 mod native_pools;
 mod operating;
 mod panics;

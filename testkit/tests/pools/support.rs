@@ -69,7 +69,7 @@ pub(crate) async fn soon<R>(future: impl Future<Output = R>) -> R {
 }
 
 /// Polls once, with a waker that nobody hears.
-pub(crate) fn poll_once<R>(future: Pin<&mut impl Future<Output = R>>) -> Poll<R> {
+pub(crate) fn poll_once<R>(future: Pin<&mut (impl Future<Output = R> + ?Sized)>) -> Poll<R> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
