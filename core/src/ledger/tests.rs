@@ -1,10 +1,11 @@
 //! The ledger's tests: every command in every state (`cells`), the rules (`rules`), and anything in any order (`random`).
-//! All of them go through [`rig::Rig`], which recounts the whole ledger after every step.
+//! All of them go through [`rig::Rig`], which recounts the whole ledger after every step; `invariants` tests the recount.
 
 mod cells;
 mod cells_answers;
 mod cells_callers;
 mod cells_operators;
+mod invariants;
 mod random;
 mod rig;
 mod rules;
