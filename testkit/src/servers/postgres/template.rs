@@ -16,7 +16,7 @@ use super::installation::Installation;
 use crate::servers::account::Account;
 
 /// Changes whenever the arguments of `initdb` do.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// The file with the superuser's password, beside `data`.
 const PASSWORD: &str = "password";
@@ -80,7 +80,8 @@ impl Template {
         let mut initdb = self.account.command(installation.program("initdb"));
         initdb.arg("-D").arg(made.path().join("data")).arg("--pwfile").arg(password_file);
         initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--username", SUPERUSER]);
-        initdb.args(["--auth-local=scram-sha-256", "--auth-host=scram-sha-256"]);
+        // `md5` asks for SCRAM where a password is stored so, which is the server's default, and for less where it is not.
+        initdb.args(["--auth-local=scram-sha-256", "--auth-host=md5"]);
         run(initdb, "run initdb")?;
 
         let archive = made.path().join("archive");
