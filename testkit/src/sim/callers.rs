@@ -246,17 +246,23 @@ impl<D: Desk> Engine<'_, D> {
         let plan = &self.plan.crowds[crowd];
         self.agenda.put(self.now + plan.timeout, Event::Deadline(request));
         let rng = &mut self.crowds[crowd].rng;
-        if happens(rng, plan.cancels) {
-            let after = between(rng, Duration::ZERO, plan.timeout);
-            self.agenda.put(self.now + after, Event::Cancels(request));
+        for (part, event) in [(plan.cancels, Event::Cancels(request)), (plan.glances, Event::Looks(request))] {
+            if happens(rng, part) {
+                let after = between(rng, Duration::ZERO, plan.timeout);
+                self.agenda.put(self.now + after, event);
+            }
         }
     }
 
     pub(super) fn wake(&mut self, request: RequestKey) {
         let Some(entry) = self.requests.get_mut(request).filter(|entry| entry.waits()) else { return };
         (entry.woken, entry.answered) = (true, self.now);
-        let tenant = entry.tenant;
+        let (crowd, tenant) = (entry.errand.crowd, entry.tenant);
         self.note_request(What::IsWoken, request, tenant.into());
+        if happens(&mut self.crowds[crowd].rng, self.plan.crowds[crowd].cancels) {
+            // Its task is gone before it runs.
+            self.agenda.put(self.now, Event::Cancels(request));
+        }
         let after = self.plan.scheduling.draw(&mut self.rng);
         self.agenda.put(self.now + after, Event::Looks(request));
     }
@@ -270,10 +276,11 @@ impl<D: Desk> Engine<'_, D> {
 
     pub(super) fn looks(&mut self, request: RequestKey) {
         let Some(waiter) = self.waiter(request) else { return };
-        self.requests[request].woken = false;
+        let woken = std::mem::take(&mut self.requests[request].woken);
         let answer = self.desk.poll(request, waiter, self.now);
         self.act();
         if !matches!(answer, Answer::Waits(_)) {
+            assert!(woken, "a caller had an answer and was not woken");
             self.answered(request, answer);
         }
     }
@@ -441,7 +448,7 @@ impl<D: Desk> Engine<'_, D> {
             _ => What::Releases,
         };
         self.note_request(what, request, super::engine::number(socket));
-        let permit = self.take_back(socket);
+        let permit = self.take_back(socket, health);
         self.desk.release(permit, socket, health, self.now);
         self.act();
     }

@@ -150,6 +150,7 @@ impl Draw {
         for crowd in &mut plan.crowds {
             crowd.timeout = self.one_of(&[MS * 50, MS * 500, SECOND * 5]);
             crowd.cancels = self.one_of(&[0.0, 0.05, 0.4]);
+            crowd.glances = self.one_of(&[0.0, 0.1]);
             crowd.nests = self.one_of(&[0.0, 0.0, 0.05]);
             crowd.retries = self.one_of(&[Retries::Never, Retries::AsTold(1), Retries::AsTold(10)]);
             (crowd.dirty, crowd.broken, crowd.lost) = (harm, harm / 4.0, harm / 20.0);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use slotmap::new_key_type;
+use slotmap::{SecondaryMap, new_key_type};
 use tenantry_core::ledger::{
     Action, Ask, Decision, Failure, Held, Ledger, PermitKey, Polled, Refusal, Time, WaiterKey,
 };
@@ -124,20 +124,27 @@ pub(super) struct LedgerDesk {
     names: Rc<[TenantId]>,
     numbers: HashMap<TenantId, u32>,
     servers: Vec<ServerId>,
-    rung: Arc<Mutex<Vec<RequestKey>>>,
+    rung: Arc<Mutex<Vec<Ring>>>,
+    /// How many bells were given out.
+    bells: u64,
+    /// The last bell of each request. It hears no other.
+    heard: SecondaryMap<RequestKey, u64>,
     /// The warm path reads no clock while nobody waits.
     coarse: Time,
 }
 
 /// Notes who was woken.
 struct Bell {
-    request: RequestKey,
-    rung: Arc<Mutex<Vec<RequestKey>>>,
+    ring: Ring,
+    rung: Arc<Mutex<Vec<Ring>>>,
 }
+
+/// Whose, and which of its bells.
+type Ring = (RequestKey, u64);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(self.request);
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner).push(self.ring);
     }
 }
 
@@ -217,6 +224,8 @@ impl Desk for LedgerDesk {
             names,
             servers: (0..plan.servers.len()).map(server_id).collect(),
             rung: Arc::default(),
+            bells: 0,
+            heard: SecondaryMap::new(),
             coarse: Time::ZERO,
         };
         // Who has limits of its own is known from the start, so that its reserve is kept.
@@ -249,7 +258,9 @@ impl Desk for LedgerDesk {
 
     fn poll(&mut self, request: RequestKey, waiter: WaiterKey, now: Time) -> Answer<Self> {
         let now = self.clock(now);
-        let bell = Waker::from(Arc::new(Bell { request, rung: Arc::clone(&self.rung) }));
+        self.bells += 1;
+        self.heard.insert(request, self.bells);
+        let bell = Waker::from(Arc::new(Bell { ring: (request, self.bells), rung: Arc::clone(&self.rung) }));
         Self::polled(self.ledger.poll(waiter, bell, now), waiter)
     }
 
@@ -353,7 +364,8 @@ impl Desk for LedgerDesk {
             }
         }
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        into.extend(rung.drain(..).map(Work::Wake));
+        let heard = rung.drain(..).filter(|&(request, bell)| self.heard.get(request) == Some(&bell));
+        into.extend(heard.map(|(request, _)| Work::Wake(request)));
     }
 
     fn is_quiet(&self) -> bool {

@@ -25,6 +25,8 @@ const MOST_AT_ONCE: u32 = 1_000_000;
 const CONNECTS_LOGGED: usize = 10_000;
 /// How much of a recount is worth one event.
 const CHECK_WORK: u64 = 1_000;
+/// How long the last holds and closes may take after the manager was closed.
+const LONGEST_END: Duration = Duration::from_secs(3_600);
 /// How often time passes for a manager that holds nothing.
 const QUIET_TICK: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,7 @@ pub(super) struct Engine<'a, D: Desk> {
     pub(super) rng: Rng,
     pub(super) holds: u64,
     pub(super) ended: bool,
+    closed_at: Option<Duration>,
     work: Vec<Work<D::Permit>>,
     at_once: u32,
     next_tick: Duration,
@@ -121,6 +124,7 @@ impl<'a, D: Desk> Engine<'a, D> {
             rng: part(),
             holds: 0,
             ended: false,
+            closed_at: None,
             work: Vec::new(),
             at_once: 0,
             next_tick: Duration::ZERO,
@@ -254,6 +258,8 @@ impl<'a, D: Desk> Engine<'a, D> {
         self.desk.tick(self.now);
         let quiet = self.desk.is_quiet();
         let over = self.ended && quiet && self.sockets.is_empty() && self.requests.is_empty();
+        let closed = self.closed_at.unwrap_or(self.now);
+        assert!(self.now <= closed + LONGEST_END, "{LONGEST_END:?} after the close it has not ended");
         if !over {
             self.next_tick = self.now + if quiet { QUIET_TICK } else { self.tick_period() };
             self.agenda.put(self.next_tick, Event::Tick);
@@ -289,6 +295,7 @@ impl<'a, D: Desk> Engine<'a, D> {
             assert_eq!(waits, 0, "a caller has no answer though all deadlines have passed");
         }
         self.desk.close(self.now);
+        self.closed_at = Some(self.now);
         self.outside.closes();
     }
 

@@ -148,8 +148,11 @@ pub struct Crowd {
     pub timeout: Duration,
     /// What they do when they are refused.
     pub retries: Retries,
-    /// The part of the waits that are given up, at any time before their deadline.
+    /// The part of the waits that are given up, at any time before their deadline, and of those who are woken that are gone
+    /// before they look.
     pub cancels: f64,
+    /// The part of the waits in which the caller's task runs once, at any time, without having been woken.
+    pub glances: f64,
     /// The part that asks for a pool lease of one to so many connections.
     pub pools: (f64, u32),
     /// The part of the holds during which the same caller asks for a second connection of the same tenant, and ends both when it
@@ -177,6 +180,7 @@ impl Crowd {
             timeout: Duration::from_secs(5),
             retries: Retries::Never,
             cancels: 0.0,
+            glances: 0.0,
             pools: (0.0, 0),
             nests: 0.0,
             dirty: 0.0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenantry_core::FailureKind;
+use tenantry_core::{FailureKind, Health};
 
 use super::desk::{Desk, Flop, RequestKey, SocketKey};
 use super::engine::{Engine, Event};
@@ -23,6 +23,8 @@ pub(super) struct Socket<D: Desk> {
     opened: Duration,
     /// Since when the desk has it; when it last did, where it has not.
     kept: Duration,
+    /// As it last came back.
+    health: Health,
     /// How the connect under way will end.
     outcome: Result<(), Flop>,
 }
@@ -49,8 +51,8 @@ impl<D: Desk> Engine<'_, D> {
             self.servers[server].sessions += 1;
         }
         let incarnation = self.servers[server].incarnation;
-        let (place, opened, kept) = (Place::Opening, self.now, self.now);
-        let socket = Socket { permit, tenant, server, incarnation, place, opened, kept, outcome };
+        let (place, opened, kept, health) = (Place::Opening, self.now, self.now, Health::Clean);
+        let socket = Socket { permit, tenant, server, incarnation, place, opened, kept, health, outcome };
         let socket = self.sockets.insert(socket);
         self.note_socket(What::Opens, socket, tenant.into());
         self.log_connect(tenant);
@@ -113,6 +115,7 @@ impl<D: Desk> Engine<'_, D> {
         let tenant = self.take_kept(permit, socket, Place::Out(request));
         assert_eq!(tenant, self.requests[request].tenant, "a connection of another tenant");
         let (entry, settings) = (&self.sockets[socket], &self.plan.settings);
+        assert_eq!(entry.health, Health::Clean, "a connection is handed out as it came back");
         let (age, idle) = (self.now - entry.opened, self.now - entry.kept);
         // The desk's clock goes by ticks where nothing happens, and a caller's task may come late.
         let slack = self.tick_period() + LATE;
@@ -122,10 +125,10 @@ impl<D: Desk> Engine<'_, D> {
     }
 
     /// The caller gives it back, and the desk is about to have it.
-    pub(super) fn take_back(&mut self, socket: SocketKey) -> D::Permit {
+    pub(super) fn take_back(&mut self, socket: SocketKey, health: Health) -> D::Permit {
         let entry = &mut self.sockets[socket];
         assert!(matches!(entry.place, Place::Out(_)), "what comes back was out");
-        (entry.place, entry.kept) = (Place::Kept, self.now);
+        (entry.place, entry.kept, entry.health) = (Place::Kept, self.now, health);
         self.outside.is_busy(-1, self.now);
         self.outside.is_idle(true, self.now);
         self.sockets[socket].permit
@@ -133,6 +136,8 @@ impl<D: Desk> Engine<'_, D> {
 
     pub(super) fn recycle(&mut self, permit: D::Permit, socket: SocketKey) {
         let tenant = self.take_kept(permit, socket, Place::Recycling);
+        let health = self.sockets[socket].health;
+        assert!(matches!(health, Health::Clean | Health::Dirty), "a connection that came back {health:?} is recycled");
         self.note_socket(What::Recycles, socket, tenant.into());
         let (alive, server) = (self.is_alive(socket), self.sockets[socket].server);
         let (takes, well) = self.servers[server].recycle(alive);
@@ -146,7 +151,7 @@ impl<D: Desk> Engine<'_, D> {
         let entry = &mut self.sockets[socket];
         let (permit, tenant) = (entry.permit, entry.tenant);
         if well {
-            (entry.place, entry.kept) = (Place::Kept, self.now);
+            (entry.place, entry.kept, entry.health) = (Place::Kept, self.now, Health::Clean);
             self.outside.is_idle(true, self.now);
             self.note_socket(What::IsRecycled, socket, tenant.into());
             self.desk.recycled(permit, socket, self.now);
