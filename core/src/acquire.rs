@@ -16,11 +16,26 @@ use crate::sync::Arc;
 use crate::tasks::open_pool;
 use crate::{InvalidTenant, Phase, TenantId};
 
+/// Whom an acquire is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Foreground,
+    /// A sweep over many tenants, a migration, a poller. It stands behind all foreground acquires, holds at most
+    /// [`background_share`](crate::Builder::background_share) connections, makes room among its own idle ones (and those that
+    /// were idle for [`background_steals_after`](crate::Builder::background_steals_after)), and a connection of its tenant that
+    /// it borrows counts as unused all the while.
+    Background,
+}
+
 /// What one acquire may have of its own.
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct AcquireOptions {
     pub(crate) timeout: Option<Duration>,
+    pub(crate) priority: Priority,
 }
 
 impl AcquireOptions {
@@ -34,6 +49,17 @@ impl AcquireOptions {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
+    }
+
+    /// Whom this acquire is for. Default: [`Priority::Foreground`]. Pool leases are foreground work: asked for in the
+    /// background, one is refused with [`LimitScope::Background`](crate::LimitScope::Background) and a limit of 0.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    pub(crate) fn ask(self, pool: u32) -> Ask {
+        Ask { pool, background: self.priority == Priority::Background, caller: current_task() }
     }
 }
 
@@ -49,11 +75,11 @@ enum Answer<F: PoolFactory> {
 pub(crate) async fn acquire<F: PoolFactory>(
     shared: Arc<Shared<F>>,
     asked: Asked,
-    timeout: Option<Duration>,
+    options: AcquireOptions,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
     // The warm path: a name that the ledger knows with an idle connection needs no check.
     seeded!(EvictedAfterLookUp => if let Some(lease) = crate::seeded::look_up(&shared, &asked) { return Ok(lease) });
-    if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, current_task(), now))
+    if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now))
         && let Some(lease) = Lease::checked(&shared, held)
     {
         return Ok(lease);
@@ -62,7 +88,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
     // allocation of the waiting path.
     let tenant = TenantId::new(&*asked)?;
     let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
-    match Box::pin(ask(&shared, tenant.as_str(), 0, timeout, known)).await {
+    match Box::pin(ask(&shared, tenant.as_str(), 0, options, known)).await {
         Ok(Answer::Connection(lease)) => Ok(lease),
         Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
         Err(refusal) => Err(error(tenant, refusal)),
@@ -73,15 +99,16 @@ pub(crate) async fn acquire_pool<F: NativePool>(
     shared: Arc<Shared<F>>,
     tenant: Result<TenantId, InvalidTenant>,
     max: u32,
-    timeout: Option<Duration>,
+    options: AcquireOptions,
 ) -> Result<PoolLease<F>, AcquireError<F::Error>> {
     let tenant = tenant?;
     if max == 0 {
         return Err(AcquireError::Limit(LimitError::nothing_asked(tenant, time_of_day())));
     }
-    let (start, timeout) = (shared.runtime.now(), timeout.unwrap_or(shared.settings.acquire_timeout));
+    let (start, timeout) = (shared.runtime.now(), options.timeout.unwrap_or(shared.settings.acquire_timeout));
+    let options = options.timeout(timeout);
     let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
-    match acquire_permits(&shared, tenant.as_str(), max, Some(timeout), known).await {
+    match acquire_permits(&shared, tenant.as_str(), max, options, known).await {
         Ok(permits) => {
             let left = timeout.saturating_sub(shared.runtime.now().saturating_sub(start));
             let opened = shared.runtime.within(left, open_pool(permits, tenant.clone())).await;
@@ -99,10 +126,10 @@ pub(crate) async fn acquire_permits<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     line: &str,
     permits: u32,
-    timeout: Option<Duration>,
+    options: AcquireOptions,
     admit: impl Fn(&Arc<Shared<F>>) + Send,
 ) -> Result<PoolPermits<F>, Refusal<F::Error>> {
-    match ask(shared, line, permits, timeout, admit).await? {
+    match ask(shared, line, permits, options, admit).await? {
         Answer::Pool(permits) => Ok(permits),
         Answer::Connection(_) => unreachable!("permits were asked for"),
     }
@@ -112,10 +139,10 @@ async fn ask<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     line: &str,
     pool: u32,
-    timeout: Option<Duration>,
+    options: AcquireOptions,
     admit: impl Fn(&Arc<Shared<F>>) + Send,
 ) -> Result<Answer<F>, Refusal<F::Error>> {
-    let ask = Ask { pool, caller: current_task() };
+    let ask = options.ask(pool);
     loop {
         match shared.with_now(|ledger, now| ledger.acquire(line, ask, now)) {
             Decision::Take(held) => {
@@ -124,7 +151,7 @@ async fn ask<F: PoolFactory>(
                 }
             }
             Decision::Wait(waiter) => {
-                let timeout = timeout.unwrap_or(shared.settings.acquire_timeout);
+                let timeout = options.timeout.unwrap_or(shared.settings.acquire_timeout);
                 return Waiting { shared, waiter: Some(waiter) }.within(timeout).await;
             }
             Decision::Refuse(refusal) => return Err(refusal),

@@ -160,6 +160,21 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
+    /// The most connections that background work ([`Priority::Background`](crate::Priority::Background)) may hold at once:
+    /// those it opened, while they are idle too, and those it has borrowed. Default: a quarter of the budget, at least 1.
+    /// From 1 to `max_connections`.
+    pub fn background_share(mut self, connections: u32) -> Self {
+        self.settings.background_share = Some(connections);
+        self
+    }
+
+    /// How long a foreground connection has to be idle before background work that is below its share may close it to make
+    /// room. Default: 10 s, so that a tenant in use keeps its connections whatever a sweep does. To a year.
+    pub fn background_steals_after(mut self, idle: Duration) -> Self {
+        self.settings.background_steals_after = idle;
+        self
+    }
+
     /// How long a tenant is remembered after its last connection closed (its counters, its failures). Default: 1 h.
     /// From 1 ms to a year.
     pub fn forget_after(mut self, quiet: Duration) -> Self {

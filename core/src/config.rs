@@ -93,7 +93,9 @@ impl Limits {
         settings.max_connections_per_tenant =
             self.max_connections_per_tenant.unwrap_or(settings.max_connections_per_tenant);
         // Never more than all of them; a budget that is raised again later leaves it where it is.
-        settings.max_connecting = settings.max_connecting.map(|most| most.min(settings.max_connections).max(1));
+        let most = settings.max_connections.max(1);
+        settings.max_connecting = settings.max_connecting.map(|connecting| connecting.min(most));
+        settings.background_share = settings.background_share.map(|share| share.min(most));
         settings.servers.extend(self.servers);
         for (tenant, limits) in self.tenants {
             match tenant {
@@ -123,6 +125,8 @@ pub struct Settings {
     pub recycle_timeout: Duration,
     pub validate_after_idle: Duration,
     pub handover_bound: Option<Duration>,
+    pub background_share: Option<u32>,
+    pub background_steals_after: Duration,
     pub forget_after: Duration,
     pub max_known_tenants: u32,
     pub tombstone_ttl: Duration,
@@ -157,6 +161,8 @@ impl Settings {
             recycle_timeout: Duration::from_secs(2),
             validate_after_idle: Duration::from_millis(500),
             handover_bound: None,
+            background_share: None,
+            background_steals_after: Duration::from_secs(10),
             forget_after: Duration::from_secs(60 * 60),
             max_known_tenants: 100_000,
             tombstone_ttl: Duration::from_secs(60 * 60),
@@ -173,6 +179,9 @@ impl Settings {
         problems.number("max_waiters_per_tenant", self.max_waiters_per_tenant, 0, self.max_waiters);
         if let Some(connecting) = self.max_connecting {
             problems.number("max_connecting", connecting, 1, budget);
+        }
+        if let Some(share) = self.background_share {
+            problems.number("background_share", share, 1, budget);
         }
         for (server, &cap) in &self.servers {
             problems.number(&format!("max_connections_on({server:?})"), cap, 1, budget);
@@ -201,6 +210,7 @@ impl Settings {
         problems.time("forget_after", self.forget_after, ms, 365 * DAY);
         problems.time("tombstone_ttl", self.tombstone_ttl, ms, 365 * DAY);
         problems.time("lease_warn_after", self.lease_warn_after, ms, 365 * DAY);
+        problems.time("background_steals_after", self.background_steals_after, Duration::ZERO, 365 * DAY);
         if let Some(bound) = self.handover_bound {
             problems.time("handover_bound", bound, Duration::ZERO, DAY);
         }

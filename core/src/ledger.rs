@@ -19,10 +19,10 @@
 //! connects, `tenants.rs` is the table of who is known, `lifecycle.rs` is what operators do, `refusal.rs` makes the "no", `decision.rs`
 //! has the types of the answers, `check.rs` numbers the invariants.
 
+mod background;
 mod budget;
 mod check;
 mod decision;
-
 mod failure;
 mod lifecycle;
 mod lru;
@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use self::background::Share;
 use self::budget::{Claim, InTotal, Permit, Scope, State};
 use self::failure::Due;
 use self::lru::List;
@@ -107,6 +108,7 @@ pub struct Ledger<C, E> {
     hasher: DefaultHashBuilder,
     servers: Vec<Server>,
     total: Scope<InTotal>,
+    share: Share,
     waiters: Slots<OfWaiter, Waiter<E>>,
     /// Tenants that stand in a server's `Ready`.
     ready: u32,
@@ -142,6 +144,7 @@ impl<C, E> Ledger<C, E> {
     pub fn new(settings: Settings) -> Self {
         Self {
             total: Scope::new(settings.max_connections),
+            share: Share::default(),
             settings,
             permits: Slots::new(),
             tenants: Slots::new(),
@@ -189,15 +192,15 @@ impl<C, E> Ledger<C, E> {
     /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
     /// None changes nothing.
     #[inline]
-    pub fn acquire_warm(&mut self, name: &str, caller: u64, now: Time) -> Option<Held<C>> {
+    pub fn acquire_warm(&mut self, name: &str, ask: Ask, now: Time) -> Option<Held<C>> {
         let tenant = self.find(name)?;
         let entry = &self.tenants[tenant];
         if self.closed || entry.mode != Mode::Active || !entry.line.is_empty() {
             return None;
         }
-        let newest = entry.idle.newest()?;
+        let newest = self.idle_for(tenant, ask.background)?;
         let now = self.advance(now);
-        (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, caller, now))
+        (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, ask, now))
     }
 
     /// Asks for a connection, or for the permits of a pool lease.
@@ -221,10 +224,10 @@ impl<C, E> Ledger<C, E> {
 
     fn take_or_wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
         if ask.pool == 0
-            && self.tenants[tenant].line.is_empty()
-            && let Some(permit) = self.find_fit(tenant, true, now)
+            && !self.tenants[tenant].stands_before(ask.background)
+            && let Some(permit) = self.find_fit(tenant, ask.background, true, now)
         {
-            return Decision::Take(self.take(permit, ask.caller, now));
+            return Decision::Take(self.take(permit, ask, now));
         }
         if let Some(refusal) = self.refuse_at_once(tenant, ask, now) {
             return Decision::Refuse(refusal);
@@ -251,35 +254,38 @@ impl<C, E> Ledger<C, E> {
             Mode::Removed => return TryDecision::NotIdle,
             Mode::Active => {}
         }
-        let fit = if self.tenants[tenant].line.is_empty() { self.find_fit(tenant, false, now) } else { None };
-        let decision = fit.map_or(TryDecision::NotIdle, |permit| TryDecision::Take(self.take(permit, caller, now)));
+        let first = !self.tenants[tenant].stands_before(false);
+        let fit = if first { self.find_fit(tenant, false, false, now) } else { None };
+        let ask = Ask { caller, ..Ask::default() };
+        let decision = fit.map_or(TryDecision::NotIdle, |permit| TryDecision::Take(self.take(permit, ask, now)));
         self.serve(now);
         decision
     }
 
     /// The tenant's newest idle connection that is fit to be handed out. What is unfit is put away on the search.
-    fn find_fit(&mut self, tenant: u32, by_age: bool, now: Time) -> Option<u32> {
+    fn find_fit(&mut self, tenant: u32, background: bool, by_age: bool, now: Time) -> Option<u32> {
         loop {
-            let newest = self.tenants[tenant].idle.newest()?;
+            let newest = self.idle_for(tenant, background)?;
             match self.fitness(newest, by_age, now) {
                 Fitness::Fit => return Some(newest),
                 // All others are older still; the caller can use one.
                 Fitness::Aged => {
-                    self.put_away(newest, Fitness::Aged, now);
+                    self.put_away(newest, Fitness::Aged, background, now);
                     return None;
                 }
-                unfit => self.put_away(newest, unfit, now),
+                unfit => self.put_away(newest, unfit, background, now),
             }
         }
     }
 
-    /// idle -> closing where its lifetime is over, else recycling, to find out whether it still lives.
-    fn put_away(&mut self, idle: u32, unfit: Fitness, now: Time) {
+    /// idle -> closing where its lifetime is over, else recycling, to find out whether it still lives. For background work it
+    /// is lent meanwhile.
+    fn put_away(&mut self, idle: u32, unfit: Fitness, background: bool, now: Time) {
         if unfit == Fitness::Expired {
             self.counters.closed_lifetime += 1;
             return self.close_idle(idle, now);
         }
-        self.unlink_idle(idle);
+        self.take_out(idle, background);
         let State::Idle(connection) = self.enter(idle, State::Recycling, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
@@ -302,13 +308,14 @@ impl<C, E> Ledger<C, E> {
 
     /// idle -> in use.
     #[inline]
-    fn take(&mut self, permit: u32, caller: u64, now: Time) -> Held<C> {
-        self.unlink_idle(permit);
+    fn take(&mut self, permit: u32, ask: Ask, now: Time) -> Held<C> {
+        self.take_out(permit, ask.background);
+        self.charge(permit, ask.background);
         let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
         let entry = &mut self.permits[permit];
-        (entry.caller, entry.run_since) = (caller, now);
+        (entry.caller, entry.run_since) = (ask.caller, now);
         self.tenants[entry.tenant].counters.warm_hits += 1;
         self.counters.warm_hits += 1;
         Held { permit: self.permits.key(permit), connection }
@@ -375,6 +382,10 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     fn become_idle(&mut self, permit: u32, connection: C, now: Time) {
         self.enter(permit, State::Idle(connection), now);
+        if self.permits[permit].lent {
+            return self.link_returned(permit);
+        }
+        self.permits[permit].used_at = now;
         self.link_idle(permit);
     }
 
@@ -470,6 +481,7 @@ impl<C, E> Ledger<C, E> {
     fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
         self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
+        self.stop_lending(permit);
         self.unpin(permit);
         let owner = &self.tenants[self.permits[permit].tenant];
         if owner.counts.all() > owner.reserve {

@@ -20,11 +20,13 @@ mod provision;
 #[cfg_attr(tenantry_loom, path = "runtime/model.rs")]
 mod runtime;
 mod stats;
+#[cfg(not(tenantry_loom))]
+mod sweep;
 mod sync;
 mod tasks;
 mod tenant;
 
-pub use acquire::AcquireOptions;
+pub use acquire::{AcquireOptions, Priority};
 pub use builder::Builder;
 #[doc(hidden)]
 pub use config::Settings;
@@ -44,4 +46,6 @@ pub use pools::TenantPools;
 #[doc(hidden)]
 pub use runtime::Tasks;
 pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
+#[cfg(not(tenantry_loom))]
+pub use sweep::{Sweep, SweepError, SweepProgress, SweepReport};
 pub use tenant::{InvalidTenant, ServerId, TenantId};

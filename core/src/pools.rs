@@ -161,7 +161,7 @@ impl<F: PoolFactory> TenantPools<F> {
         &self,
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), tenant.as_ref().into(), None)
+        acquire(self.shared.clone(), tenant.as_ref().into(), AcquireOptions::new())
     }
 
     /// [`acquire`](Self::acquire) with options of its own.
@@ -176,7 +176,7 @@ impl<F: PoolFactory> TenantPools<F> {
         tenant: impl AsRef<str>,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), tenant.as_ref().into(), options.timeout)
+        acquire(self.shared.clone(), tenant.as_ref().into(), options)
     }
 
     /// An idle connection now, or not at all. Never opens, evicts or waits; a connection that was idle for longer than
@@ -240,7 +240,7 @@ impl<F: NativePool> TenantPools<F> {
         tenant: impl AsRef<str>,
         max: u32,
     ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, None)
+        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, AcquireOptions::new())
     }
 
     /// [`acquire_pool`](Self::acquire_pool) with options of its own.
@@ -256,6 +256,6 @@ impl<F: NativePool> TenantPools<F> {
         max: u32,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<PoolLease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, options.timeout)
+        acquire_pool(self.shared.clone(), TenantId::new(tenant), max, options)
     }
 }

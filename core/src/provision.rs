@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::TenantId;
-use crate::acquire::{acquire_permits, error};
+use crate::acquire::{AcquireOptions, acquire_permits, error};
 use crate::error::ProvisionError;
 use crate::factory::{Created, Dropped, Provision};
 use crate::lease::PoolPermits;
@@ -116,7 +116,7 @@ where
     let server = shared.factory.server(&tenant);
     let line = TenantId::maintenance(&server);
     let admit = |shared: &Arc<Shared<F>>| shared.admit_on(&line, &server);
-    let permits = match acquire_permits(shared, line.as_str(), 1, None, admit).await {
+    let permits = match acquire_permits(shared, line.as_str(), 1, AcquireOptions::new(), admit).await {
         Ok(permits) => permits,
         Err(refusal) => return Err(ProvisionError::Permit(error(tenant, refusal))),
     };

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::ledger::Time;
@@ -50,6 +51,15 @@ impl Runtime {
     /// Starts a task. Where the runtime is gone the future is dropped here and now.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.handle.spawn(task));
+    }
+
+    /// Starts a task of a set, which dies with the set.
+    pub(crate) fn spawn_in<R: Send + 'static>(
+        &self,
+        set: &mut JoinSet<R>,
+        task: impl Future<Output = R> + Send + 'static,
+    ) -> Id {
+        set.spawn_on(task, &self.handle).id()
     }
 
     /// `future`, or None once `time` has passed, or the runtime is gone. May be made and polled outside a runtime.

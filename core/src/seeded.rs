@@ -56,7 +56,7 @@ mod edge {
         let looked_up = shared.with(|ledger, _| idle(ledger)) > 0;
         let held = shared.with(|ledger, now| {
             assert!(!looked_up || idle(ledger) > 0, "it was idle a moment ago");
-            ledger.acquire_warm(name, 0, now)
+            ledger.acquire_warm(name, crate::ledger::Ask::default(), now)
         });
         Lease::checked(shared, held?)
     }

@@ -66,6 +66,10 @@ pub struct Stats {
     pub pool_leased: u64,
     /// Of those closing, the ones past `close_timeout`.
     pub overdue: u64,
+    /// Permits that background work holds: what it opened and what it has borrowed.
+    pub background: u64,
+    /// The most that it may hold.
+    pub background_share: u64,
     /// Acquires in line.
     pub waiting: u64,
     /// Tenants known.

@@ -16,7 +16,6 @@ use crate::error::AcquireError;
 use crate::factory::PoolFactory;
 use crate::ledger::Time;
 use crate::pools::Shared;
-use crate::runtime::current_task;
 use crate::sync::Arc;
 use crate::{FailureKind, Lease, Phase, TenantId};
 
@@ -33,7 +32,7 @@ pub(super) async fn acquire<A: PoolFactory, B: PoolFactory>(
 ) -> Found<A, B> {
     let mut aside = Vec::new();
     // The warm path, without a clock, an allocation or a word to anybody.
-    while let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, current_task(), now)) {
+    while let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now)) {
         match Lease::checked(&shared, held) {
             Some(lease) if lease.side() == Some(side) => return Ok(lease),
             Some(lease) => aside.push(lease),
@@ -42,7 +41,7 @@ pub(super) async fn acquire<A: PoolFactory, B: PoolFactory>(
     }
     let tenant = TenantId::new(&*asked)?;
     let (start, timeout) = (shared.runtime.now(), options.timeout.unwrap_or(shared.settings.acquire_timeout));
-    Box::pin(Search { shared, tenant, side, start, timeout, aside }.run()).await
+    Box::pin(Search { shared, tenant, side, start, timeout, options, aside }.run()).await
 }
 
 struct Search<A: PoolFactory, B: PoolFactory> {
@@ -51,6 +50,7 @@ struct Search<A: PoolFactory, B: PoolFactory> {
     side: Side,
     start: Time,
     timeout: Duration,
+    options: AcquireOptions,
     /// Connections of the other side, the newest first. They go back when this is dropped.
     aside: Vec<Lease<EitherFactory<A, B>>>,
 }
@@ -101,7 +101,7 @@ impl<A: PoolFactory, B: PoolFactory> Search<A, B> {
     /// What the ledger has for the tenant, of whichever kind.
     async fn ask(&mut self, patience: Duration) -> Found<A, B> {
         let _asking = self.shared.factory.asks.ask(&self.tenant, self.side);
-        acquire::acquire(self.shared.clone(), self.tenant.as_str().into(), Some(patience)).await
+        acquire::acquire(self.shared.clone(), self.tenant.as_str().into(), self.options.timeout(patience)).await
     }
 
     fn left(&self) -> Duration {

@@ -2,8 +2,9 @@
 //!
 //! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes.
 
-use super::lru::{Link, List, linked};
-use super::{Ledger, TenantKey, Time, WaiterKey};
+use super::lru::{Link, Linked, List, linked};
+use super::slots::Slots;
+use super::{Ledger, OfPermit, TenantKey, Time, WaiterKey};
 
 pub(super) struct InTenant;
 pub(super) struct InServer;
@@ -27,6 +28,12 @@ pub(super) struct Permit<C> {
     pub(super) away: bool,
     /// It fills its tenant's reserve and is no victim (rule 4).
     pub(super) pinned: bool,
+    /// It is charged to the share of background work: opened for it, or lent to it (rule 7).
+    pub(super) background: bool,
+    /// It is lent to background work. Unless pinned it stands among the victims, where it stood before, and is none.
+    pub(super) lent: bool,
+    /// When it came back from foreground work, or from the background that opened it; the order of idle connections.
+    pub(super) used_at: Time,
     /// Its lease was reported as held for long.
     pub(super) warned: bool,
     /// The task that took it, 0 where unknown.
@@ -87,6 +94,8 @@ pub(super) struct Promise {
     pub(super) server: u32,
     /// It will be used to open a connection, and not for a pool lease.
     pub(super) opens: bool,
+    /// It is charged to background work, beside what the closing itself is charged to.
+    pub(super) background: bool,
     /// How many times in a row a promise to the tenant had taken too long when this one was made.
     pub(super) lateness: u8,
 }
@@ -168,8 +177,10 @@ pub(super) struct Scope<L> {
     pub(super) reserved: u32,
     /// What tenants with a reserve do not hold of it yet, and nobody else may take.
     pub(super) unfilled: u32,
-    /// The idle connections that may be victims, the least recently used first.
+    /// The idle connections that may be victims, the least recently used first, and those lent to background.
     pub(super) idle: List<L>,
+    /// The idle connections of background work, the least recently used first. They make room before all others.
+    pub(super) background: List<L>,
     /// The connections being closed whose permit is spare.
     pub(super) closing: List<L>,
     /// Waiters in the lines of its tenants.
@@ -186,6 +197,7 @@ impl<L> Scope<L> {
             reserved: 0,
             unfilled: 0,
             idle: List::new(),
+            background: List::new(),
             closing: List::new(),
             queued: 0,
             pace: Pace::default(),
@@ -210,12 +222,28 @@ impl<L> Scope<L> {
         all < effective && self.cap.saturating_sub(all) > self.unfilled - own
     }
 
-    /// The connection that makes room soonest: one that is being closed anyway, else the least recently used. None where
-    /// one permit fewer would still be one too many.
-    pub(super) fn victim(&self, effective: u32, own: u32) -> Option<u32> {
+    /// Whether there is room once one permit came back.
+    pub(super) fn makes_room(&self, effective: u32, own: u32) -> bool {
         let all = self.counts.all;
-        let enough = all <= effective && (self.cap + 1).saturating_sub(all) > self.unfilled - own;
-        enough.then(|| self.closing.oldest().or(self.idle.oldest())).flatten()
+        all <= effective && (self.cap + 1).saturating_sub(all) > self.unfilled - own
+    }
+
+    /// The connection that makes room soonest: one that is being closed anyway, else what background left idle, else the
+    /// least recently used.
+    pub(super) fn victim<C>(&self, permits: &Slots<OfPermit, Permit<C>>) -> Option<u32>
+    where
+        Permit<C>: Linked<L>,
+    {
+        self.closing.oldest().or(self.background.oldest()).or_else(|| self.oldest_idle(permits))
+    }
+
+    /// The least recently used idle connection of foreground work.
+    pub(super) fn oldest_idle<C>(&self, permits: &Slots<OfPermit, Permit<C>>) -> Option<u32>
+    where
+        Permit<C>: Linked<L>,
+    {
+        // Few are lent, as they are charged to the background's share.
+        self.idle.iter(permits).find(|&idle| !permits[idle].lent)
     }
 }
 
@@ -253,14 +281,16 @@ impl Pace {
         }
         let now = nanos(now);
         let soonest = now.saturating_add(self.average.saturating_mul(u64::from(place)));
-        self.told = soonest.max(self.told.saturating_add(self.average)).min(now.saturating_add(Self::QUIET));
+        // Half of what comes back is left for those who come for the first time.
+        let next = self.told.saturating_add(self.average.saturating_mul(2));
+        self.told = soonest.max(next).min(now.saturating_add(Self::QUIET));
         Some(Time::from_nanos(self.told - now))
     }
 }
 
 impl<C, E> Ledger<C, E> {
     /// free -> `state` (opening, or held for a pool lease). The caller has made sure of the room.
-    pub(super) fn take_permit(&mut self, tenant: u32, state: State<C>, now: Time) -> u32 {
+    pub(super) fn take_permit(&mut self, tenant: u32, state: State<C>, background: bool, now: Time) -> u32 {
         let server = self.tenants[tenant].server;
         let place = state.place();
         self.with_reserve(tenant, |ledger| {
@@ -270,6 +300,7 @@ impl<C, E> Ledger<C, E> {
         });
         debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
         self.tenants[tenant].opening += u32::from(place == Place::Opening);
+        self.share.taken += u32::from(background);
         self.touch(tenant, now);
         self.permits.insert(Permit {
             tenant,
@@ -281,6 +312,9 @@ impl<C, E> Ledger<C, E> {
             epoch: self.servers[server as usize].epoch,
             away: false,
             pinned: false,
+            background,
+            lent: false,
+            used_at: now,
             warned: false,
             caller: 0,
             in_tenant: Link::new(),
@@ -326,6 +360,7 @@ impl<C, E> Ledger<C, E> {
             ledger.servers[server as usize].scope.counts.sub(place);
             ledger.total.counts.sub(place);
         });
+        self.share.taken -= u32::from(entry.background);
         self.servers[server as usize].scope.gave_back();
         self.total.gave_back();
         self.tenants[tenant].opening -= u32::from(place == Place::Opening && !entry.away);
@@ -386,14 +421,23 @@ impl<C, E> Ledger<C, E> {
         tenant.idle.push(&mut self.permits, permit);
         if evictable {
             self.link_victim(permit, server);
+        } else {
+            // What fills a reserve is its tenant's, whoever opened it.
+            self.charge(permit, false);
         }
         self.refresh(self.permits[permit].tenant);
     }
 
     #[inline]
     fn link_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize].scope.idle.push(&mut self.permits, permit);
-        self.total.idle.push(&mut self.permits, permit);
+        let (scope, background) = (&mut self.servers[server as usize].scope, self.permits[permit].background);
+        let (there, in_all) = if background {
+            (&mut scope.background, &mut self.total.background)
+        } else {
+            (&mut scope.idle, &mut self.total.idle)
+        };
+        there.push(&mut self.permits, permit);
+        in_all.push(&mut self.permits, permit);
         seeded!(LruByCreation => self.sort_victims_by_creation(server));
     }
 
@@ -412,8 +456,24 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn unlink_victim(&mut self, permit: u32, server: u32) {
-        self.servers[server as usize].scope.idle.remove(&mut self.permits, permit);
-        self.total.idle.remove(&mut self.permits, permit);
+        let (server, entry) = (&mut self.servers[server as usize].scope, &self.permits[permit]);
+        let (there, in_all) = if entry.background && !entry.lent {
+            (&mut server.background, &mut self.total.background)
+        } else {
+            (&mut server.idle, &mut self.total.idle)
+        };
+        there.remove(&mut self.permits, permit);
+        in_all.remove(&mut self.permits, permit);
+    }
+
+    /// A lent connection will not come back.
+    pub(super) fn stop_lending(&mut self, permit: u32) {
+        if self.permits[permit].lent {
+            if !self.permits[permit].pinned {
+                self.unlink_victim(permit, self.permits[permit].server);
+            }
+            self.permits[permit].lent = false;
+        }
     }
 
     /// A connection that begins to close gives its pin to another idle one of its tenant; where none is idle, the next
@@ -433,6 +493,7 @@ impl<C, E> Ledger<C, E> {
             let unpinned = self.tenants[tenant].idle.iter(&self.permits).find(|&i| !self.permits[i].pinned);
             let Some(heir) = unpinned else { return };
             self.unlink_victim(heir, self.permits[heir].server);
+            self.charge(heir, false);
             self.permits[heir].pinned = true;
             self.tenants[tenant].pins += 1;
         }
@@ -454,6 +515,7 @@ impl<C, E> Ledger<C, E> {
             Claim::Promised(promise) => {
                 self.tenants[promise.tenant.index()].promises.remove(&mut self.permits, closing);
                 self.servers[promise.server as usize].promised -= u32::from(promise.opens);
+                self.share.promised -= u32::from(promise.background);
                 self.refresh(promise.tenant.index());
             }
             Claim::Uncounted => {}
@@ -468,6 +530,7 @@ impl<C, E> Ledger<C, E> {
             Claim::Promised(promise) => {
                 self.tenants[promise.tenant.index()].promises.push(&mut self.permits, closing);
                 self.servers[promise.server as usize].promised += u32::from(promise.opens);
+                self.share.promised += u32::from(promise.background);
                 self.refresh(promise.tenant.index());
             }
             Claim::Uncounted => {}

@@ -13,14 +13,16 @@ impl<C, E> Ledger<C, E> {
     ///
     /// 1. Permits by state add up, for each tenant, each server and the total.
     /// 2. Permits never exceed a cap, except what a lowered cap found already taken, which only falls.
-    /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's and the total's; nothing else
-    ///    does. Each list is ordered by when its entries became idle, oldest first.
+    /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's and the total's, those of
+    ///    background work apart; nothing else does, but that one lent to background keeps its place in the latter two. Each
+    ///    list is ordered by when its entries were last used, oldest first.
     /// 4. A closing whose permit is spare stands in the lists of closings, a promised one in its tenant's list of promises;
     ///    nothing else does. Nobody is promised more than its line can use.
-    /// 5. A waiter is in its tenant's line or among its answered, never both; lines are in order of arrival.
+    /// 5. A waiter is in its tenant's line or among its answered, never both; lines are in order of arrival, foreground first.
     /// 6. A grant belongs to a waiter that has it as its answer, and the other way round; it counts as in use.
     /// 7. No servable waiter waits: after a command no ready tenant has a permit to be had, free or evictable, the first of
-    ///    a lane or not. No waiter for a connection waits beside an idle one of its own tenant, unless one is being recycled for it.
+    ///    a lane or not. No waiter for a connection waits beside an idle one of its own tenant that it may have, unless one is
+    ///    being recycled for it.
     /// 8. A tenant stands among its server's ready exactly while another permit would help it, at the place that it has now.
     /// 9. What tenants with a reserve lack is kept free, and pins are as many as the reserve wants and the open connections allow.
     /// 10. Promises, recyclings and answers are counted where they are read.
@@ -28,6 +30,7 @@ impl<C, E> Ledger<C, E> {
     /// 12. Closed means that nobody waits and nothing is idle or granted.
     /// 13. A tenant is in the table under its name, and in the list of the quiet exactly while it holds nothing.
     /// 14. An open connection stands among the expiries until its time came, nothing else does.
+    /// 15. What is charged to background work is counted, and at most its share, except what a lowered share found taken.
     ///
     /// # Panics
     /// When one does not hold, with its number.
@@ -40,6 +43,7 @@ impl<C, E> Ledger<C, E> {
         self.check_promises();
         self.check_table();
         self.check_closed();
+        self.check_share();
     }
 
     fn check_counts(&self) {
@@ -81,17 +85,21 @@ impl<C, E> Ledger<C, E> {
             idle
         };
         let is_idle = |index: u32| matches!(self.permits[index].state, State::Idle(_));
-        let is_victim = |index: u32| is_idle(index) && !self.permits[index].pinned;
+        let foreground = |index: u32| (is_idle(index) && !self.permits[index].background) || self.permits[index].lent;
+        let is_victim = |index: u32| foreground(index) && !self.permits[index].pinned;
+        let is_backgrounds = |index: u32| is_idle(index) && self.permits[index].background;
         let is_spare = |index: u32| matches!(self.permits[index].state, State::Closing { claim: Claim::Spare, .. });
         let same = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             assert!(
-                listed.windows(2).all(|pair| self.permits[pair[0]].since <= self.permits[pair[1]].since),
+                listed.windows(2).all(|pair| self.permits[pair[0]].used_at <= self.permits[pair[1]].used_at),
                 "{what}: the oldest first"
             );
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
         };
         same(self.total.idle.iter(&self.permits).collect(), idle_of(&is_victim), "3: the total's idle");
+        let background = self.total.background.iter(&self.permits).collect();
+        same(background, idle_of(&is_backgrounds), "3: the background's idle");
         let same_set = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
@@ -101,6 +109,8 @@ impl<C, E> Ledger<C, E> {
             let here = |index: u32| self.permits[index].server == at;
             let scope = &server.scope;
             same(scope.idle.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_victim(i)), "3: a server's idle");
+            let background = scope.background.iter(&self.permits).collect();
+            same(background, idle_of(&|i| here(i) && is_backgrounds(i)), "3: the background's idle on a server");
             let spare = idle_of(&|i| here(i) && is_spare(i));
             same_set(scope.closing.iter(&self.permits).collect(), spare, "4: a server's closings");
         }
@@ -129,15 +139,19 @@ impl<C, E> Ledger<C, E> {
                 assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter in another's line");
                 assert!(self.waiters[waiter].answer.is_none(), "5: a waiter in line has no answer");
             }
-            let ordered = line.windows(2).all(|pair| self.waiters[pair[0]].since <= self.waiters[pair[1]].since);
+            let place = |waiter: u32| (self.waiters[waiter].ask.background, self.waiters[waiter].since);
+            let ordered = line.windows(2).all(|pair| place(pair[0]) <= place(pair[1]));
             assert!(ordered, "5: a line is in order of arrival");
             for waiter in tenant.answered.iter(&self.waiters) {
                 assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter among another's answered");
                 assert!(self.waiters[waiter].answer.is_some(), "5: a waiter among the answered has an answer");
                 listed += 1;
             }
-            let needy = self.plain_waiter(at).is_some() && tenant.line.len() > tenant.recycling;
-            assert!(!needy || tenant.idle.is_empty(), "7: {:?} waits beside its own idle one", tenant.name);
+            let needy = self.plain_waiter(at).filter(|_| tenant.line.len() > tenant.recycling);
+            let idle = needy.and_then(|waiter| self.idle_for(at, self.waiters[waiter].ask.background));
+            assert_eq!(idle, None, "7: {:?} waits beside its own idle one", tenant.name);
+            let background = line.iter().filter(|&&waiter| self.waiters[waiter].ask.background).count();
+            assert_eq!(tenant.background_in_line as usize, background, "10: background work in line");
         }
         assert_eq!(self.total.queued, queued, "10: waiters in line");
         let on_servers: u32 = self.servers.iter().map(|server| server.scope.queued).sum();
@@ -253,6 +267,20 @@ impl<C, E> Ledger<C, E> {
         }
         let listed = self.quiet.iter(&self.tenants).count() + self.strangers.iter(&self.tenants).count();
         assert_eq!((self.quiet.len() + self.strangers.len()) as usize, listed, "13: the lists of the quiet");
+    }
+
+    fn check_share(&self) {
+        let taken = self.permits.iter().filter(|(_, permit)| permit.background).count();
+        assert_eq!(self.share.taken as usize, taken, "15: permits of background work");
+        let promised = self.permits.iter().filter(
+            |(_, permit)| matches!(permit.state, State::Closing { claim: Claim::Promised(to), .. } if to.background),
+        );
+        assert_eq!(self.share.promised as usize, promised.count(), "15: permits promised to background work");
+        let all = self.share.taken + self.share.promised;
+        assert!(all <= self.background_share() || self.limits_changed, "15: background work passes its share");
+        for (_, permit) in self.permits.iter() {
+            assert!(permit.background || !permit.lent, "15: what is lent is charged");
+        }
     }
 
     fn check_closed(&self) {

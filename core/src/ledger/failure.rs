@@ -144,6 +144,7 @@ impl<C, E> Ledger<C, E> {
             && (now >= circuit.retry_at || (circuit.finds_unreachable() && circuit.failed_at < reached_again))
         {
             circuit.resting = false;
+            circuit.retry_at = circuit.retry_at.min(now);
             self.touch(tenant, now);
         }
     }

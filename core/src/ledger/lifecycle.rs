@@ -134,7 +134,8 @@ impl<C, E> Ledger<C, E> {
             if matches!(entry.state, State::Idle(_)) {
                 self.close_idle(permit, now);
             } else {
-                entry.pinned = false;
+                // What is lent without a pin has a place among the victims, and this one has none: it is background's now.
+                (entry.pinned, entry.lent) = (false, false);
                 self.tenants[tenant].pins -= 1;
             }
         }
@@ -142,8 +143,10 @@ impl<C, E> Ledger<C, E> {
 
     /// Closes idle connections while more than a cap are neither closing nor to be kept, the least recently used first.
     fn shrink(&mut self, now: Time) {
-        let idle: Vec<u32> = self.total.idle.iter(&self.permits).collect();
-        for permit in idle {
+        self.shrink_background(now);
+        let background = self.total.background.iter(&self.permits);
+        let idle: Vec<u32> = background.chain(self.total.idle.iter(&self.permits)).collect();
+        for permit in idle.into_iter().filter(|&permit| !self.permits[permit].lent).collect::<Vec<u32>>() {
             let entry = &self.permits[permit];
             let (tenant, server) = (&self.tenants[entry.tenant], &self.servers[entry.server as usize].scope);
             if tenant.counts.staying() > tenant.cap

@@ -95,6 +95,20 @@ impl<L> List<L> {
         self.len += 1;
     }
 
+    /// Adds an entry in front of another one that stands in the list; as the newest where there is none.
+    pub(super) fn insert<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32, before: Option<u32>) {
+        let Some(next) = before else { return self.push(items, index) };
+        let prev = std::mem::replace(&mut items[next].link_mut().prev, index);
+        let link = items[index].link_mut();
+        debug_assert!(!link.is_linked(), "an entry stands in one list of a kind at a time");
+        *link = Link { prev, next };
+        match prev {
+            NIL => self.head = index,
+            prev => items[prev].link_mut().next = index,
+        }
+        self.len += 1;
+    }
+
     /// Takes an entry out, from wherever it stands.
     #[inline]
     pub(super) fn remove<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32) {

@@ -21,6 +21,8 @@ pub(super) struct InLine;
 pub struct Ask {
     /// 0: one connection. n: a pool lease of n permits.
     pub pool: u32,
+    /// It is background work (rule 7). No pool lease is.
+    pub background: bool,
     /// The asking task, 0 where unknown. Only read when a refusal is made.
     pub caller: u64,
 }
@@ -90,11 +92,20 @@ pub(super) enum Lane {
     PoolReserved,
     /// For a pool lease.
     Pool,
+    /// To lend an idle connection of its own to its background work, once the share allows.
+    Borrow,
+    /// To open a connection for background work, outside the reserve.
+    Background,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 6] =
+    pub(super) const FOREGROUND: [Self; 6] =
         [Self::Reserved, Self::Common, Self::Exchange, Self::PoolExchange, Self::PoolReserved, Self::Pool];
+    pub(super) const BACKGROUND: [Self; 2] = [Self::Borrow, Self::Background];
+
+    pub(super) fn is_background(self) -> bool {
+        matches!(self, Self::Borrow | Self::Background)
+    }
 
     pub(super) fn is_pool(self) -> bool {
         matches!(self, Self::PoolExchange | Self::PoolReserved | Self::Pool)
@@ -103,7 +114,7 @@ impl Lane {
 
 #[derive(Default)]
 pub(super) struct Ready {
-    pub(super) lanes: [BTreeSet<Turn>; 6],
+    pub(super) lanes: [BTreeSet<Turn>; Lane::FOREGROUND.len() + Lane::BACKGROUND.len()],
 }
 
 /// What is on its way to a tenant, in the three senses that matter.
@@ -169,8 +180,12 @@ impl<C, E> Ledger<C, E> {
             // Who did not ask has saved nothing up.
             entry.stamp = entry.stamp.max(self.clock);
         }
-        entry.line.push(&mut self.waiters, waiter);
+        // Foreground work stands before the first of the background.
+        let behind = if ask.background { 0 } else { entry.background_in_line };
+        let before = (behind > 0).then(|| entry.line.iter(&self.waiters).nth((entry.line.len() - behind) as usize));
+        entry.line.insert(&mut self.waiters, waiter, before.flatten());
         entry.pools_in_line += u32::from(ask.pool > 0);
+        entry.background_in_line += u32::from(ask.background);
         entry.counters.waits += 1;
         self.counters.waits += 1;
         self.servers[entry.server as usize].scope.queued += 1;
@@ -196,6 +211,7 @@ impl<C, E> Ledger<C, E> {
         let entry = &mut self.tenants[tenant];
         entry.line.remove(&mut self.waiters, waiter);
         entry.pools_in_line -= u32::from(self.waiters[waiter].ask.pool > 0);
+        entry.background_in_line -= u32::from(self.waiters[waiter].ask.background);
         self.servers[entry.server as usize].scope.queued -= 1;
         self.total.queued -= 1;
         let waited = now.saturating_sub(self.waiters[waiter].since);
@@ -244,7 +260,14 @@ impl<C, E> Ledger<C, E> {
     /// The lane in which the tenant may be served, as far as it is for itself to say.
     pub(super) fn lane(&self, tenant: u32) -> Option<Lane> {
         let entry = &self.tenants[tenant];
-        if entry.line.is_empty() || entry.mode != Mode::Active || self.wants(tenant) == 0 {
+        if entry.line.is_empty() || entry.mode != Mode::Active {
+            return None;
+        }
+        if !entry.idle.is_empty() && self.head_is_background(tenant) {
+            // Whatever else is on its way to it.
+            return (entry.line.len() > entry.recycling).then_some(Lane::Borrow);
+        }
+        if self.wants(tenant) == 0 {
             return None;
         }
         let (expected, slots) = (self.expected(tenant), self.opening_slots(tenant));
@@ -264,6 +287,9 @@ impl<C, E> Ledger<C, E> {
         // An idle connection of its own is for its own line first (`serve_line`).
         if !entry.idle.is_empty() || self.opening_soon(tenant) >= slots {
             return None;
+        }
+        if self.next_is_background(tenant) {
+            return room.then_some(Lane::Background);
         }
         match (room, reserved) {
             (false, _) => (exchange && !entry.spare.is_empty()).then_some(Lane::Exchange),

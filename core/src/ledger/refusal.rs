@@ -79,6 +79,9 @@ impl<C, E> Ledger<C, E> {
         if let Some(refusal) = self.refuse_by_circuit(tenant, now) {
             return Some(refusal);
         }
+        if ask.background && ask.pool > 0 {
+            return Some(self.shortage(tenant, LimitScope::Background, 0, ask, Time::ZERO, None, now));
+        }
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize].scope;
         // What others have reserved is never for this one.
@@ -130,7 +133,7 @@ impl<C, E> Ledger<C, E> {
             self.counters.timeouts += 1;
             return Refusal::Timeout { phase, waited };
         }
-        let Some((scope, limit)) = self.short_scope(tenant) else {
+        let Some((scope, limit)) = self.short_scope(tenant, ask.background) else {
             // There is room, but too many connect already.
             return self.timed_out_connecting(waiter, now);
         };
@@ -144,11 +147,14 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The narrowest limit that keeps a tenant from one more permit; None where nothing does.
-    fn short_scope(&self, tenant: u32) -> Option<(LimitScope, u32)> {
+    fn short_scope(&self, tenant: u32, background: bool) -> Option<(LimitScope, u32)> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
         if entry.counts.all() >= entry.cap {
             return Some((LimitScope::Tenant, entry.cap));
+        }
+        if background && !self.has_share() {
+            return Some((LimitScope::Background, self.background_share()));
         }
         let takes = self.server_cap(entry.server);
         let limited = server.capped || takes < server.scope.cap;
@@ -186,9 +192,8 @@ impl<C, E> Ledger<C, E> {
         let (open, waiting) = match scope {
             LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
             LimitScope::Server => (server.scope.counts.all(), server.scope.queued),
-            LimitScope::Total | LimitScope::Queue | LimitScope::Background => {
-                (self.total.counts.all(), self.total.queued)
-            }
+            LimitScope::Background => (self.share.taken, self.total.queued),
+            LimitScope::Total | LimitScope::Queue => (self.total.counts.all(), self.total.queued),
         };
         let holders = if scope == LimitScope::Tenant {
             vec![Holder { tenant: entry.name.clone(), connections: entry.counts.all() }]

@@ -31,8 +31,10 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn keep_promise(&mut self, tenant: u32, now: Time) {
         if let Some((lane, _)) = self.tenants[tenant].ready
             && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
+            && lane != Lane::Borrow
+            && (!lane.is_background() || self.has_share())
             && self.has_slot(tenant, lane)
-            && self.has_room(tenant)
+            && self.has_room(tenant, lane)
             && self.tenants[tenant].counts.all() < self.tenants[tenant].cap
         {
             self.give_turn(tenant, lane, Source::Free, now);
@@ -50,14 +52,15 @@ impl<C, E> Ledger<C, E> {
     /// left alone while enough others are being validated for the line.
     /// What has just `come_back` is not old, whatever `validate_after_idle` says.
     pub(super) fn serve_line(&mut self, tenant: u32, come_back: Option<u32>, now: Time) {
-        while self.plain_waiter(tenant).is_some()
-            && let Some(newest) = self.tenants[tenant].idle.newest()
+        while let Some(waiter) = self.plain_waiter(tenant)
+            && let background = self.waiters[waiter].ask.background
+            && let Some(newest) = self.idle_for(tenant, background)
         {
             let entry = &self.tenants[tenant];
             match self.fitness(newest, come_back != Some(newest), now) {
                 Fitness::Fit => self.grant(newest, now),
                 Fitness::Aged if entry.line.len() <= entry.recycling => return,
-                unfit => self.put_away(newest, unfit, now),
+                unfit => self.put_away(newest, unfit, background, now),
             }
         }
     }
@@ -75,9 +78,14 @@ impl<C, E> Ledger<C, E> {
             // What is being gathered is finished first, so that half a pool lease does not hold permits for long.
             return Some((lane, turn, source));
         }
+        self.first_of(&Lane::FOREGROUND).or_else(|| self.first_of(&Lane::BACKGROUND))
+    }
+
+    fn first_of(&self, lanes: &[Lane]) -> Option<(Lane, Turn, Source)> {
         let mut best: Option<(Lane, Turn, Source)> = None;
         for server in &self.servers {
-            for (lane, ready) in Lane::ALL.into_iter().zip(&server.ready.lanes) {
+            for &lane in lanes {
+                let ready = &server.ready.lanes[lane as usize];
                 // What is kept for one reserve is not kept for another; there are few.
                 let most = if matches!(lane, Lane::Reserved | Lane::PoolReserved) { usize::MAX } else { 1 };
                 for &turn in ready.iter().take(most) {
@@ -97,23 +105,24 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn source(&self, tenant: u32, lane: Lane) -> Option<Source> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
-        if !self.has_slot(tenant, lane) {
+        let (takes, own) = (self.server_cap(entry.server), self.own_reserve(tenant, lane));
+        if lane != Lane::Borrow && (!self.has_slot(tenant, lane) || !self.total.makes_room(u32::MAX, own)) {
             return None;
         }
-        if (self.total.cap + 1).saturating_sub(self.total.counts.all()) <= self.total.unfilled - entry.unfilled() {
-            return None;
+        if lane.is_background() {
+            return self.background_source(tenant, lane);
         }
-        let (takes, own) = (self.server_cap(entry.server), entry.unfilled());
         seeded!(OneMoreUnderPoolLeases => if self.allows_one_more(lane) { return Some(Source::Free) });
         if let Lane::Exchange | Lane::PoolExchange = lane {
             let victim = entry.spare.oldest().or(entry.idle.oldest());
             return victim.filter(|_| server.scope.counts.all() <= takes).map(Source::Victim);
         }
-        let victim = server.scope.victim(takes, own);
+        let victim = server.scope.victim(&self.permits).filter(|_| server.scope.makes_room(takes, own));
         if !server.scope.has_room(takes, own) || (self.was_told_full(tenant) && victim.is_some()) {
             victim.map(Source::Victim)
-        } else if !self.has_room(tenant) {
-            self.total.victim(self.total.cap, own).map(Source::Victim)
+        } else if !self.has_room(tenant, lane) {
+            let victim = self.total.victim(&self.permits);
+            victim.filter(|_| self.total.makes_room(self.total.cap, own)).map(Source::Victim)
         } else {
             Some(Source::Free)
         }
@@ -125,9 +134,14 @@ impl<C, E> Ledger<C, E> {
         lane.is_pool() || server.scope.counts.of(Place::Opening) + server.promised < server.max_connecting
     }
 
+    /// What the tenant lacks of its reserve, which is kept for its foreground work.
+    fn own_reserve(&self, tenant: u32, lane: Lane) -> u32 {
+        if lane.is_background() { 0 } else { self.tenants[tenant].unfilled() }
+    }
+
     /// Whether a permit is free for the tenant.
-    fn has_room(&self, tenant: u32) -> bool {
-        let (server, own) = (self.tenants[tenant].server, self.tenants[tenant].unfilled());
+    fn has_room(&self, tenant: u32, lane: Lane) -> bool {
+        let (server, own) = (self.tenants[tenant].server, self.own_reserve(tenant, lane));
         self.servers[server as usize].scope.has_room(self.server_cap(server), own)
             && self.total.has_room(self.total.cap, own)
     }
@@ -139,14 +153,22 @@ impl<C, E> Ledger<C, E> {
             self.gathering = pool;
         }
         match (source, pool) {
-            (Source::Victim(victim), _) => self.promise(victim, tenant, !lane.is_pool(), now),
+            (_, None) if lane == Lane::Borrow => {
+                if let Source::Victim(own) = source {
+                    // It leaves its part of the share to what is lent in its place, at once.
+                    self.evict_idle(own, now);
+                    self.charge(own, false);
+                }
+                self.serve_line(tenant, None, now);
+            }
+            (Source::Victim(victim), _) => self.promise(victim, tenant, lane, now),
             (Source::Free, None) => {
-                let permit = self.take_permit(tenant, State::Opening, now);
+                let permit = self.take_permit(tenant, State::Opening, lane.is_background(), now);
                 let tenant = self.tenants[tenant].name.clone();
                 self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
             }
             (Source::Free, Some(waiter)) => {
-                let permit = self.take_permit(tenant, State::Pool, now);
+                let permit = self.take_permit(tenant, State::Pool, false, now);
                 let key = self.permits.key(permit);
                 self.waiters[waiter].gathered.push(key);
                 self.refresh(tenant);
@@ -161,17 +183,23 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Sets the permit of a connection that is being closed, or now closes, aside for a tenant.
-    fn promise(&mut self, victim: u32, tenant: u32, opens: bool, now: Time) {
+    fn promise(&mut self, victim: u32, tenant: u32, lane: Lane, now: Time) {
         if let State::Idle(_) = self.permits[victim].state {
-            let owner = self.permits[victim].tenant;
-            self.tenants[owner].counters.evicted += 1;
-            self.counters.evictions += 1;
-            self.close_idle(victim, now);
+            self.evict_idle(victim, now);
         }
         let (server, lateness) = (self.tenants[tenant].server, self.tenants[tenant].lateness);
-        let promise = Promise { tenant: self.tenants.key(tenant), server, opens, lateness };
+        let background = lane.is_background() && !self.permits[victim].background;
+        let promise =
+            Promise { tenant: self.tenants.key(tenant), server, opens: !lane.is_pool(), background, lateness };
         self.set_claim(victim, Claim::Promised(promise));
         self.settle(tenant, now);
+    }
+
+    fn evict_idle(&mut self, victim: u32, now: Time) {
+        let owner = self.permits[victim].tenant;
+        self.tenants[owner].counters.evicted += 1;
+        self.counters.evictions += 1;
+        self.close_idle(victim, now);
     }
 
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
@@ -189,7 +217,7 @@ impl<C, E> Ledger<C, E> {
         }
         if !fresh && self.plain_waiter(tenant).is_some() {
             match self.passed_over(tenant) {
-                Some(first) if self.may_pass_over(first, permit, now) => self.counters.hand_overs += 1,
+                Some((lane, first)) if self.may_pass_over(lane, first, permit, now) => self.counters.hand_overs += 1,
                 Some(_) => {
                     self.permits[permit].run_since = now;
                     self.serve(now);
@@ -209,7 +237,9 @@ impl<C, E> Ledger<C, E> {
     fn grant(&mut self, permit: u32, now: Time) {
         let tenant = self.permits[permit].tenant;
         let Some(waiter) = self.plain_waiter(tenant) else { unreachable!("a grant is for a waiter") };
-        self.unlink_idle(permit);
+        let background = self.waiters[waiter].ask.background;
+        self.take_out(permit, background);
+        self.charge(permit, background);
         let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
@@ -218,24 +248,34 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Whose turn it is, if a connection that came back to this tenant's line were not for the tenant itself.
-    fn passed_over(&self, tenant: u32) -> Option<u32> {
+    fn passed_over(&self, tenant: u32) -> Option<(Lane, u32)> {
         if self.ready == 0 {
             return None;
         }
         let (lane, first, _) = self.next_turn()?;
+        if lane.is_background() != self.head_is_background(tenant) {
+            return (!lane.is_background()).then_some((lane, first.tenant));
+        }
         // What gathers has a load for what it holds already and cannot use; its turn is by time alone.
         let gathers = lane.is_pool() && self.gathering.is_some();
-        (first.tenant != tenant && (gathers || first < self.turn_of(tenant))).then_some(first.tenant)
+        (first.tenant != tenant && (gathers || first < self.turn_of(tenant))).then_some((lane, first.tenant))
     }
 
     /// Whether a connection that came back may stay with its tenant's line although it is another's turn (rule 6): until it
-    /// has done so, and the other has waited, for `handover_bound`.
-    fn may_pass_over(&self, first: u32, permit: u32, now: Time) -> bool {
+    /// has done so, and the other has waited, for `handover_bound`. Background work passes no foreground over.
+    fn may_pass_over(&self, lane: Lane, first: u32, permit: u32, now: Time) -> bool {
         seeded!(HandOverIgnoresTheBound => return true);
         let entry = &self.permits[permit];
+        if self.head_is_background(entry.tenant) && !lane.is_background() {
+            return false;
+        }
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(entry.tenant));
         let arrived = self.tenants[first].line.oldest().map_or(now, |waiter| self.waiters[waiter].since);
         now.saturating_sub(entry.run_since.max(arrived)) < bound
+    }
+
+    pub(super) fn head_is_background(&self, tenant: u32) -> bool {
+        self.plain_waiter(tenant).is_some_and(|waiter| self.waiters[waiter].ask.background)
     }
 
     fn twice_connect_time(&self, tenant: u32) -> Duration {

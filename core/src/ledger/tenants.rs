@@ -29,6 +29,8 @@ pub(super) struct Tenant<E> {
     pub(super) line: List<InLine>,
     /// How many of them want a pool lease.
     pub(super) pools_in_line: u32,
+    /// How many of them are background work. They stand behind the others.
+    pub(super) background_in_line: u32,
     /// Waiters with an answer that is not collected yet.
     pub(super) answered: List<InLine>,
     /// Closings of others or its own whose permits are for it.
@@ -68,6 +70,12 @@ pub(super) enum Mode {
 }
 
 impl<E> Tenant<E> {
+    /// Whether somebody in its line comes before a new acquire of this kind.
+    #[inline]
+    pub(super) fn stands_before(&self, background: bool) -> bool {
+        self.line.len() > if background { 0 } else { self.background_in_line }
+    }
+
     /// What its reserve still lacks.
     #[inline]
     pub(super) fn unfilled(&self) -> u32 {
@@ -144,6 +152,7 @@ impl<C, E> Ledger<C, E> {
             idle: List::new(),
             line: List::new(),
             pools_in_line: 0,
+            background_in_line: 0,
             answered: List::new(),
             promises: List::new(),
             spare: List::new(),

@@ -9,6 +9,7 @@ mod invariants;
 mod random;
 mod rig;
 mod rules;
+mod rules_background;
 mod rules_failures;
 mod rules_limits;
 mod rules_pools;

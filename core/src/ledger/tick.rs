@@ -30,6 +30,7 @@ impl<C, E> Ledger<C, E> {
     pub fn tick(&mut self, now: Time) -> Vec<LongLease> {
         let now = self.advance(now);
         self.pop_due(now, LOOKS_PER_TICK);
+        self.share.idle_for_long = now.checked_sub(self.settings.background_steals_after);
         self.close_expired(now);
         self.forget_due(now, CLOSES_PER_TICK);
         let long = self.look_around(now);
@@ -39,10 +40,11 @@ impl<C, E> Ledger<C, E> {
 
     fn close_expired(&mut self, now: Time) {
         for _ in 0..CLOSES_PER_TICK {
-            let Some(oldest) = self.total.idle.oldest() else {
+            let idle = [self.total.oldest_idle(&self.permits), self.total.background.oldest()];
+            let Some(oldest) = idle.into_iter().flatten().min_by_key(|&idle| self.permits[idle].used_at) else {
                 break;
             };
-            if now.saturating_sub(self.permits[oldest].since) < self.settings.idle_timeout {
+            if now.saturating_sub(self.permits[oldest].used_at) < self.settings.idle_timeout {
                 break;
             }
             self.counters.closed_idle += 1;

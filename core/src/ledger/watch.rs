@@ -77,6 +77,8 @@ impl<C, E> Ledger<C, E> {
             closing: of(Place::Closing),
             pool_leased: of(Place::Pool),
             overdue: self.overdue.into(),
+            background: self.share.taken.into(),
+            background_share: self.background_share().into(),
             waiting: self.total.queued.into(),
             tenants: (self.tenants.len() - self.maintenance_lines) as u64,
             closed: self.closed,

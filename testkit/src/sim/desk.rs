@@ -239,9 +239,9 @@ impl Desk for LedgerDesk {
         let Wish { tenant, home, pool, caller, .. } = wish;
         let names = Rc::clone(&self.names);
         let name = names[tenant as usize].as_str();
-        let ask = Ask { pool, caller: slotmap::Key::data(&caller).as_ffi() };
+        let ask = Ask { pool, caller: slotmap::Key::data(&caller).as_ffi(), ..Ask::default() };
         if pool == 0
-            && let Some(held) = self.ledger.acquire_warm(name, ask.caller, self.time(now))
+            && let Some(held) = self.ledger.acquire_warm(name, ask, self.time(now))
         {
             return Answer::Socket(held.permit, held.connection);
         }

@@ -84,6 +84,8 @@ pub(crate) fn same_statistics(driver: &Driver, expected: &Reference) {
     let overdue = |state: &State| matches!(state, State::Closing { overdue: true, .. });
     let overdue = permits.iter().filter(|permit| overdue(&permit.state)).count();
     assert_eq!(stats.overdue, overdue as u64, "overdue closes");
+    let share = (u64::from(expected.charged()), u64::from(expected.world.background_share()));
+    assert_eq!((stats.background, stats.background_share), share, "what background work holds, and may");
     assert_eq!(stats.waiting, expected.waiting() as u64, "waiters in line");
     let known: Vec<TenantId> = (0..TENANTS).filter(|&tenant| expected.is_known(tenant)).map(tenant_id).collect();
     let listed = (0..TENANTS).map(tenant_id).filter(|name| driver.ledger.tenant_stats(name.as_str()).is_some());

@@ -154,16 +154,17 @@ impl Driver {
     fn command(&mut self, command: &Command, expected: &Expected, now: std::time::Duration) -> (Seen, Option<Waker>) {
         let mut left_over = None;
         let seen = match *command {
-            Command::Acquire { tenant, pool, caller } => {
-                match self.ledger.acquire(tenant_id(tenant).as_str(), Ask { pool, caller }, now) {
+            Command::Acquire { tenant, pool, background, caller } => {
+                match self.ledger.acquire(tenant_id(tenant).as_str(), Ask { pool, background, caller }, now) {
                     Decision::Take(held) => Ok(self.hold(held, expected)),
                     Decision::Wait(key) => Ok(self.wait(key, expected)),
                     Decision::Refuse(refusal) => Err(refusal),
                     Decision::Unknown => Ok(Reply::Unknown),
                 }
             }
-            Command::AcquireWarm { tenant, caller } => {
-                match self.ledger.acquire_warm(tenant_id(tenant).as_str(), caller, now) {
+            Command::AcquireWarm { tenant, background, caller } => {
+                let ask = Ask { pool: 0, background, caller };
+                match self.ledger.acquire_warm(tenant_id(tenant).as_str(), ask, now) {
                     Some(held) => Ok(self.hold(held, expected)),
                     None => Ok(Reply::NotIdle),
                 }

@@ -10,8 +10,8 @@ use super::operations::Trouble;
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Admit { tenant: usize, server: usize },
-    Acquire { tenant: usize, pool: u32, caller: u64 },
-    AcquireWarm { tenant: usize, caller: u64 },
+    Acquire { tenant: usize, pool: u32, background: bool, caller: u64 },
+    AcquireWarm { tenant: usize, background: bool, caller: u64 },
     TryAcquire { tenant: usize, caller: u64 },
     Poll { waiter: u32 },
     Cancel { waiter: u32 },

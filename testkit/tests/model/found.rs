@@ -28,6 +28,8 @@ fn roomy(total: u32) -> World {
         max_waiters_per_tenant: 100,
         max_connecting: Some(total),
         handover_bound: Some(Duration::ZERO),
+        background_share: None,
+        background_steals_after: hour,
         idle_timeout: hour,
         max_lifetime: hour,
         validate_after_idle: MS * 500,
@@ -58,11 +60,11 @@ fn agree(world: World, operations: &[Operation]) {
 }
 
 fn acquire(tenant: usize) -> Operation {
-    Acquire { tenant, pool: 0, caller: 0, polled: false }
+    Acquire { tenant, pool: 0, background: false, caller: 0, polled: false }
 }
 
 fn acquire_pool(tenant: usize, pool: u32) -> Operation {
-    Acquire { tenant, pool, caller: 0, polled: false }
+    Acquire { tenant, pool, background: false, caller: 0, polled: false }
 }
 
 fn opened(open: usize) -> Operation {

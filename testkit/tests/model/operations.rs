@@ -18,6 +18,7 @@ pub(crate) enum Operation {
     Acquire {
         tenant: usize,
         pool: u32,
+        background: bool,
         caller: u64,
         polled: bool,
     },
@@ -177,26 +178,48 @@ pub(crate) fn any_step(exists: Exists) -> BoxedStrategy<Step> {
     KNOWN.with(|known| known.borrow_mut().entry(exists).or_insert_with(|| step_where(exists)).clone())
 }
 
-fn step_where(exists: Exists) -> BoxedStrategy<Step> {
-    use Operation::*;
-    // Some tenants are busier than others.
-    let tenant = || prop_oneof![0..TENANTS, 0..2_usize];
-    let one_of = || 0_usize..8;
-    let caller = || (0_u64..3, prop::bool::weighted(0.9));
-    let waiter = exists.waiting || exists.answered;
-    let pairs = [
+/// Some tenants are busier than others.
+fn any_tenant() -> impl Strategy<Value = usize> {
+    prop_oneof![0..TENANTS, 0..2_usize]
+}
+
+fn acquires() -> [(u32, BoxedStrategy<Operation>); 2] {
+    use Operation::Acquire;
+    let (tenant, caller) = (any_tenant, || (0_u64..3, prop::bool::weighted(0.9)));
+    [
         (
             26,
-            (tenant(), caller())
-                .prop_map(|(tenant, (caller, polled))| Acquire { tenant, pool: 0, caller, polled })
+            (tenant(), prop::bool::weighted(0.3), caller())
+                .prop_map(|(tenant, background, (caller, polled))| Acquire {
+                    tenant,
+                    pool: 0,
+                    background,
+                    caller,
+                    polled,
+                })
                 .boxed(),
         ),
         (
             3,
-            (tenant(), 1_u32..5, caller())
-                .prop_map(|(tenant, pool, (caller, polled))| Acquire { tenant, pool, caller, polled })
+            (tenant(), 1_u32..5, prop::bool::weighted(0.05), caller())
+                .prop_map(|(tenant, pool, background, (caller, polled))| Acquire {
+                    tenant,
+                    pool,
+                    background,
+                    caller,
+                    polled,
+                })
                 .boxed(),
         ),
+    ]
+}
+
+fn step_where(exists: Exists) -> BoxedStrategy<Step> {
+    use Operation::*;
+    let tenant = any_tenant;
+    let one_of = || 0_usize..8;
+    let waiter = exists.waiting || exists.answered;
+    let pairs = [
         (2, (tenant(), 0_u64..3).prop_map(|(tenant, caller)| TryAcquire { tenant, caller }).boxed()),
         (2 * u32::from(waiter), one_of().prop_map(|waiter| Poll { waiter }).boxed()),
         (14 * u32::from(exists.answered), one_of().prop_map(|answered| Collect { answered }).boxed()),
@@ -240,6 +263,6 @@ fn step_where(exists: Exists) -> BoxedStrategy<Step> {
         (10 * u32::from(exists.paused), (0..SERVERS).prop_map(|server| Unpause { server }).boxed()),
         (1, prop_oneof![9 => Just(Wait { millis: 0 }), 1 => Just(Close)].boxed()),
     ];
-    let possible = pairs.into_iter().filter(|(weight, _)| *weight > 0).collect();
+    let possible = acquires().into_iter().chain(pairs).filter(|(weight, _)| *weight > 0).collect();
     Union::new_weighted(possible).prop_map(Step).boxed()
 }

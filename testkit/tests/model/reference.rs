@@ -21,6 +21,7 @@ pub(crate) use self::entries::{Events, Mode, State};
 use super::expectation::{Answer, Call, Command, Expected, Reply};
 use super::operations::{Exists, Operation};
 use super::world::{SERVERS, TENANTS, World};
+use tenantry_core::ledger::Ask;
 
 pub(crate) type Time = Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Reference {
     pub(crate) closed: bool,
     pub(crate) events: Events,
     returns: Returns,
+    /// What was idle since before is idle for long, as the last tick saw it.
+    idle_for_long: Option<Time>,
     /// Who held how many when a refusal last looked.
     holders: Option<(Time, [u32; TENANTS])>,
     permit_places: Places,
@@ -73,6 +76,7 @@ impl Reference {
             closed: false,
             events: Events::default(),
             returns: Returns::default(),
+            idle_for_long: None,
             holders: None,
             permit_places: Places::default(),
             tenant_places: Places::default(),
@@ -118,7 +122,9 @@ impl Reference {
     fn run(&mut self, operation: Operation) {
         use Operation::*;
         match operation {
-            Acquire { tenant, pool, caller, polled } => self.acquire(tenant, pool, caller, polled),
+            Acquire { tenant, pool, background, caller, polled } => {
+                self.acquire(tenant, Ask { pool, background, caller }, polled);
+            }
             TryAcquire { tenant, caller } => self.try_acquire(tenant, caller),
             Poll { waiter } => self.with_waiter(waiter, Self::poll),
             Collect { answered } => {
@@ -251,12 +257,33 @@ impl Reference {
         self.count(|permit| permit.is_promised_to(tenant))
     }
 
-    /// The idle connections of a tenant, the one that became idle last at the end.
+    /// The idle connections of a tenant, the one that was used last at the end.
     fn idle_of(&self, tenant: usize) -> Vec<u32> {
-        self.in_order(|permit| permit.tenant == tenant && permit.state == State::Idle)
+        let mut idle = self.in_order(|permit| permit.tenant == tenant && permit.state == State::Idle);
+        idle.sort_by_key(|&idle| self.permit(idle).used_at);
+        idle
     }
 
-    /// Permits in the order in which they entered their state.
+    /// Idle connections that may be victims, of background or of foreground work, the least recently used first.
+    fn evictable(&self, background: bool) -> Vec<u32> {
+        let idle = |permit: &Permit| permit.state == State::Idle && !permit.pinned && permit.background == background;
+        let mut idle = self.in_order(idle);
+        idle.sort_by_key(|&idle| self.permit(idle).used_order);
+        idle
+    }
+
+    /// What counts against the share of background work (rule 7).
+    pub(crate) fn charged(&self) -> u32 {
+        self.count(|permit| permit.background)
+    }
+
+    fn has_share(&self) -> bool {
+        let promised = |permit: &Permit| {
+            matches!(permit.state, State::Closing { claim: Claim::Promised { background: true, .. }, .. })
+        };
+        self.charged() + self.count(promised) < self.world.background_share()
+    }
+
     /// Permits in the order of their places.
     fn by_place(&self, wanted: impl Fn(&Permit) -> bool) -> Vec<u32> {
         let mut found: Vec<&Permit> = self.permits.iter().filter(|permit| wanted(permit)).collect();
@@ -264,6 +291,7 @@ impl Reference {
         found.into_iter().map(|permit| permit.id).collect()
     }
 
+    /// Permits in the order in which they entered their state.
     fn in_order(&self, wanted: impl Fn(&Permit) -> bool) -> Vec<u32> {
         let mut found: Vec<&Permit> = self.permits.iter().filter(|permit| wanted(permit)).collect();
         found.sort_by_key(|permit| permit.order);
@@ -289,9 +317,13 @@ impl Reference {
         self.reserve(tenant).saturating_sub(self.all_of(tenant))
     }
 
-    /// The waiters in a tenant's line, first come first.
+    /// The waiters in a tenant's line, first come first, background work behind all others.
     fn line(&self, tenant: usize) -> impl Iterator<Item = &Waiter> {
-        self.waiters.iter().filter(move |waiter| waiter.tenant == tenant && waiter.answer.is_none())
+        let waits = move |waiter: &&Waiter| waiter.tenant == tenant && waiter.answer.is_none();
+        let of_kind = move |background: bool| {
+            self.waiters.iter().filter(waits).filter(move |waiter| waiter.background == background)
+        };
+        of_kind(false).chain(of_kind(true))
     }
 
     fn line_len(&self, tenant: usize) -> u32 {
@@ -334,9 +366,10 @@ impl Reference {
     fn answer(&mut self, waiter: u32, answer: Answer) {
         let waited = self.now - self.waiter(waiter).since;
         self.events.waited += waited;
+        let order = self.next_order();
         let entry = self.waiter_mut(waiter);
         let (tenant, polled) = (entry.tenant, entry.polled);
-        entry.answer = Some(answer);
+        (entry.answer, entry.answered) = (Some(answer), order);
         if polled {
             self.expected.woken.push(waiter);
         }

@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) max_waiters_per_tenant: u32,
     pub(crate) max_connecting: Option<u32>,
     pub(crate) handover_bound: Option<Duration>,
+    pub(crate) background_share: Option<u32>,
+    pub(crate) background_steals_after: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_lifetime: Duration,
     pub(crate) validate_after_idle: Duration,
@@ -59,6 +61,7 @@ impl World {
         self.total = change.total;
         self.servers = change.servers.map(|cap| cap.map(|cap| cap.min(change.total)));
         self.max_connecting = self.max_connecting.map(|most| most.min(change.total));
+        self.background_share = self.background_share.map(|share| share.min(change.total));
         let tenant = &mut self.tenants[change.tenant];
         (tenant.max, tenant.reserve, tenant.weight) = (change.max, change.reserve, change.weight);
         self.keep_bounds(homes);
@@ -81,6 +84,8 @@ impl World {
         settings.max_waiters_per_tenant = self.max_waiters_per_tenant;
         settings.max_connecting = self.max_connecting;
         settings.handover_bound = self.handover_bound;
+        settings.background_share = self.background_share;
+        settings.background_steals_after = self.background_steals_after;
         settings.idle_timeout = self.idle_timeout;
         settings.max_lifetime = self.max_lifetime;
         settings.validate_after_idle = self.validate_after_idle;
@@ -103,6 +108,11 @@ impl World {
     /// The cap of a server: its own, or the total's.
     pub(crate) fn server_cap(&self, server: usize) -> u32 {
         self.servers[server].unwrap_or(self.total)
+    }
+
+    /// The most that background work holds: a quarter of all, at least 1, unless set.
+    pub(crate) fn background_share(&self) -> u32 {
+        self.background_share.unwrap_or((self.total / 4).max(1))
     }
 
     /// How many opens may be under way on a server: a quarter of its permits, at least 2, unless set.
@@ -137,7 +147,13 @@ pub(crate) fn any_world() -> impl Strategy<Value = World> {
         prop::array::uniform5(one_tenant),
         prop::bool::weighted(0.5),
     );
-    let lines = (prop_oneof![4 => 4_u32..12, 1 => 0_u32..4], 0_u32..12, prop::option::of(1_u32..5), any::<bool>());
+    let lines = (
+        prop_oneof![4 => 4_u32..12, 1 => 0_u32..4],
+        0_u32..12,
+        prop::option::of(1_u32..5),
+        any::<bool>(),
+        prop::option::of(1_u32..7),
+    );
     let handover = prop_oneof![Just(Some(Duration::ZERO)), Just(None), Just(Some(MS * 20)), Just(Some(MS * 3_600_000))];
     let times = (
         handover,
@@ -149,6 +165,7 @@ pub(crate) fn any_world() -> impl Strategy<Value = World> {
         ms(1..1_000),
         seldom(1..500),
         seldom(1..1_500),
+        prop_oneof![Just(MS * 10_000), ms(0..200)],
     );
     (budgets, lines, times).prop_map(|(budgets, lines, times)| {
         let (total, first, second, tenants, one_server) = budgets;
@@ -157,7 +174,7 @@ pub(crate) fn any_world() -> impl Strategy<Value = World> {
             let home = if one_server { 0 } else { home };
             Limits { max, reserve, weight, home }
         });
-        let (max_waiters, per_tenant, max_connecting, few_known) = lines;
+        let (max_waiters, per_tenant, max_connecting, few_known, share) = lines;
         let homes = std::array::from_fn(|tenant| tenants[tenant].home);
         let mut world = World {
             total,
@@ -175,6 +192,8 @@ pub(crate) fn any_world() -> impl Strategy<Value = World> {
             lease_warn_after: times.6,
             forget_after: times.7,
             tombstone_ttl: times.8,
+            background_share: share.map(|share| share.min(total)),
+            background_steals_after: times.9,
             max_known_tenants: if few_known { total + max_waiters } else { 100_000 },
         };
         world.keep_bounds(homes);

@@ -10,6 +10,7 @@ struct Hands {
     waiters: Vec<WaiterKey>,
     pools: Vec<Vec<PermitKey>>,
     closing_pools: Vec<Vec<PermitKey>>,
+    background: bool,
 }
 
 const TENANTS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "system"];
@@ -35,6 +36,8 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     settings.idle_timeout = MS * random.u32(20..2_000);
     settings.validate_after_idle = MS * random.u32(0..1_000);
     settings.close_timeout = MS * random.u32(1..300);
+    settings.background_share = [None, Some(random.u32(1..=total))][random.usize(..2)];
+    settings.background_steals_after = MS * [0, 100, 10_000][random.usize(..3)];
     if random.bool() {
         settings.servers.insert("two".into(), random.u32(1..=total));
     }
@@ -52,18 +55,17 @@ fn server_of(tenant: &str) -> ServerId {
 
 fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
     let tenant = TENANTS[random.usize(..TENANTS.len())];
-    match random.u32(..30) {
-        0..=6 => match rig.acquire(tenant) {
-            Decision::Take(held) => hands.leases.push(held),
-            Decision::Wait(waiter) => hands.waiters.push(waiter),
-            Decision::Refuse(_) => {}
-            Decision::Unknown => panic!("{tenant} was admitted"),
-        },
+    match random.u32(..if hands.background { 37 } else { 30 }) {
+        0..=6 => asked(hands, rig.acquire(tenant)),
         7 => {
-            if let Decision::Wait(waiter) = rig.ask(tenant, Ask { pool: random.u32(1..4), caller: 7 }) {
+            if let Decision::Wait(waiter) =
+                rig.ask(tenant, Ask { pool: random.u32(1..4), caller: 7, background: false })
+            {
                 hands.waiters.push(waiter);
             }
         }
+        // In some worlds a fifth of the work is background work.
+        30..=36 => asked(hands, rig.ask(tenant, Ask { background: true, ..Ask::default() })),
         8 => {
             if let TryDecision::Take(held) = rig.try_acquire(tenant) {
                 hands.leases.push(held);
@@ -117,6 +119,15 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
         }
         24 => rig.pass(MS * random.u32(..400)),
         _ => one_answer(rig, random),
+    }
+}
+
+fn asked(hands: &mut Hands, decision: Decision<Conn, super::rig::Oops>) {
+    match decision {
+        Decision::Take(held) => hands.leases.push(held),
+        Decision::Wait(waiter) => hands.waiters.push(waiter),
+        Decision::Refuse(_) => {}
+        Decision::Unknown => panic!("the rig admits who is not known"),
     }
 }
 
@@ -224,7 +235,7 @@ fn run(seed: u64, steps: u32) {
         let name = TenantId::new("system").expect("valid");
         rig.step(|ledger, now| ledger.admit(name, &server_of("system"), now));
     }
-    let mut hands = Hands::default();
+    let mut hands = Hands { background: random.bool(), ..Hands::default() };
     for _ in 0..steps {
         one_step(&mut rig, &mut hands, &mut random);
     }

@@ -129,7 +129,7 @@ impl Rig {
         self.asked += 1;
         if ask.pool == 0
             && self.asked.is_multiple_of(2)
-            && let Some(held) = self.step(|ledger, now| ledger.acquire_warm(tenant, ask.caller, now))
+            && let Some(held) = self.step(|ledger, now| ledger.acquire_warm(tenant, ask, now))
         {
             return Decision::Take(held);
         }
@@ -154,7 +154,7 @@ impl Rig {
     }
 
     pub(super) fn wait_pool(&mut self, tenant: &str, pool: u32) -> WaiterKey {
-        match self.ask(tenant, Ask { pool, caller: 0 }) {
+        match self.ask(tenant, Ask { pool, ..Ask::default() }) {
             Decision::Wait(waiter) => waiter,
             other => panic!("{tenant} should wait, not {other:?}"),
         }

@@ -8,7 +8,7 @@ use crate::{FailureKind, Health, Settings};
 #[test]
 fn a_pool_larger_than_what_others_reserves_leave_is_refused_at_once() {
     let mut rig = reserving(10, 3);
-    let Decision::Refuse(Refusal::Limit(shortage)) = rig.ask("a", Ask { pool: 8, caller: 0 }) else {
+    let Decision::Refuse(Refusal::Limit(shortage)) = rig.ask("a", Ask { pool: 8, ..Ask::default() }) else {
         panic!("eight of ten with three reserved")
     };
     assert_eq!(shortage.retry_after, None);

@@ -105,6 +105,7 @@ impl Reference {
 
     pub(super) fn tick(&mut self) {
         self.end_backoffs();
+        self.idle_for_long = self.now.checked_sub(self.world.background_steals_after);
         self.close_expired();
         self.forget();
         let long = self.look_at_permits();
@@ -115,8 +116,11 @@ impl Reference {
     fn close_expired(&mut self) {
         let now = self.now;
         let idle_for = self.world.idle_timeout;
-        let unused = |permit: &super::Permit| !permit.pinned && now - permit.since >= idle_for;
-        for idle in self.in_order(|permit| permit.state == State::Idle && unused(permit)) {
+        let mut unused = self.evictable(false);
+        unused.extend(self.evictable(true));
+        unused.retain(|&idle| now - self.permit(idle).used_at >= idle_for);
+        unused.sort_by_key(|&idle| self.permit(idle).used_at);
+        for idle in unused {
             self.events.closed_idle += 1;
             self.close_permit(idle);
         }

@@ -1,16 +1,18 @@
 //! What callers do: ask, look, leave, give back.
 
 use tenantry_core::Health;
+use tenantry_core::ledger::Ask;
 
 use super::super::expectation::{Answer, Command, Refusal, Reply};
 use super::{Claim, Fitness, Mode, Permit, PoolLease, Reference, State, Waiter};
 
 impl Reference {
-    pub(super) fn acquire(&mut self, tenant: usize, pool: u32, caller: u64, polled: bool) {
-        if pool == 0 && polled && self.acquire_warm(tenant, caller) {
+    pub(super) fn acquire(&mut self, tenant: usize, ask: Ask, polled: bool) {
+        if ask.pool == 0 && polled && self.acquire_warm(tenant, ask) {
             return;
         }
-        let command = Command::Acquire { tenant, pool, caller };
+        let Ask { pool, background, caller } = ask;
+        let command = Command::Acquire { tenant, pool, background, caller };
         if !self.closed {
             self.forget_tombstone(tenant);
         }
@@ -18,7 +20,7 @@ impl Reference {
             self.call(command.clone(), Reply::Unknown);
             self.admit(tenant);
         }
-        let reply = self.ask(tenant, pool, caller);
+        let reply = self.ask(tenant, ask);
         let waits = if let Reply::Waits(waiter) = reply { Some(waiter) } else { None };
         self.call(command, reply);
         if let Some(waiter) = waits.filter(|_| polled) {
@@ -26,27 +28,33 @@ impl Reference {
         }
     }
 
-    fn ask(&mut self, tenant: usize, pool: u32, caller: u64) -> Reply {
+    fn ask(&mut self, tenant: usize, ask: Ask) -> Reply {
         if self.closed {
             return Reply::Refused(Refusal::Closed);
         }
         if let Some(refusal) = self.refuse_by_mode(tenant) {
             return Reply::Refused(refusal);
         }
-        let reply = self.take_or_wait(tenant, pool, caller);
+        let reply = self.take_or_wait(tenant, ask);
         self.settle();
         reply
     }
 
-    fn take_or_wait(&mut self, tenant: usize, pool: u32, caller: u64) -> Reply {
+    /// Whether nobody in line comes before a new one of this kind.
+    fn is_first(&self, tenant: usize, background: bool) -> bool {
+        self.line(tenant).next().is_none_or(|head| head.background && !background)
+    }
+
+    fn take_or_wait(&mut self, tenant: usize, ask: Ask) -> Reply {
         let first = self.line_len(tenant) == 0;
-        if first
+        let Ask { pool, background, caller } = ask;
+        if self.is_first(tenant, background)
             && pool == 0
-            && let Some(permit) = self.find_fit(tenant, true)
+            && let Some(permit) = self.find_fit(tenant, background, true)
         {
-            return self.take(permit, caller);
+            return self.take(permit, background, caller);
         }
-        if let Some(refusal) = self.refuse_at_once(tenant, pool, caller) {
+        if let Some(refusal) = self.refuse_at_once(tenant, ask) {
             return Reply::Refused(refusal);
         }
         self.clock += 1;
@@ -62,10 +70,12 @@ impl Reference {
             id,
             tenant,
             pool,
+            background,
             caller,
             since,
             polled: false,
             answer: None,
+            answered: 0,
             gathered: Vec::new(),
         });
         self.note_who_is_quiet();
@@ -91,8 +101,8 @@ impl Reference {
         } else if !self.is_known(tenant) {
             Reply::NotIdle
         } else {
-            let fit = if self.line_len(tenant) == 0 { self.find_fit(tenant, false) } else { None };
-            let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, caller));
+            let fit = if self.is_first(tenant, false) { self.find_fit(tenant, false, false) } else { None };
+            let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, false, caller));
             self.settle();
             reply
         };
@@ -100,16 +110,38 @@ impl Reference {
     }
 
     /// The warm path alone: it changes nothing where it has nothing to give.
-    pub(super) fn acquire_warm(&mut self, tenant: usize, caller: u64) -> bool {
+    pub(super) fn acquire_warm(&mut self, tenant: usize, ask: Ask) -> bool {
+        let Ask { background, caller, .. } = ask;
         let asked = !self.closed && self.mode(tenant) == Some(Mode::Active) && self.line_len(tenant) == 0;
-        let newest = if asked { self.idle_of(tenant).last().copied() } else { None };
+        let newest = if asked { self.idle_for(tenant, background) } else { None };
         let fit = newest.filter(|&newest| self.fitness(newest, true) == Fitness::Fit);
-        let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, caller));
-        self.call(Command::AcquireWarm { tenant, caller }, reply);
+        let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, background, caller));
+        self.call(Command::AcquireWarm { tenant, background, caller }, reply);
         fit.is_some()
     }
 
-    fn take(&mut self, permit: u32, caller: u64) -> Reply {
+    /// The newest idle connection that the tenant's work of this kind may have (rule 7).
+    pub(super) fn idle_for(&self, tenant: usize, background: bool) -> Option<u32> {
+        let any = !background || self.has_share();
+        self.idle_of(tenant).into_iter().rfind(|&idle| any || self.permit(idle).background)
+    }
+
+    /// For work of this kind: lent to background work where it is not its own; a user's from now on where it was.
+    pub(super) fn hand_out(&mut self, permit: u32, background: bool) {
+        self.lend(permit, background);
+        self.permit_mut(permit).background = background;
+    }
+
+    /// Lent, where it is not background's own.
+    fn lend(&mut self, permit: u32, background: bool) {
+        let entry = self.permit_mut(permit);
+        if background && !entry.background {
+            (entry.background, entry.lent) = (true, true);
+        }
+    }
+
+    fn take(&mut self, permit: u32, background: bool, caller: u64) -> Reply {
+        self.hand_out(permit, background);
         self.events.warm_hits += 1;
         let now = self.now;
         self.permit_mut(permit).run_since = now;
@@ -126,16 +158,16 @@ impl Reference {
 
     /// The tenant's newest idle connection that may be handed out as it is. What is unfit is put away on the search; one
     /// that is aged ends it, as all others are older still.
-    fn find_fit(&mut self, tenant: usize, by_age: bool) -> Option<u32> {
+    fn find_fit(&mut self, tenant: usize, background: bool, by_age: bool) -> Option<u32> {
         loop {
-            let newest = *self.idle_of(tenant).last()?;
+            let newest = self.idle_for(tenant, background)?;
             match self.fitness(newest, by_age) {
                 Fitness::Fit => return Some(newest),
                 Fitness::Aged => {
-                    self.put_away(newest, Fitness::Aged);
+                    self.put_away(newest, Fitness::Aged, background);
                     return None;
                 }
-                unfit => self.put_away(newest, unfit),
+                unfit => self.put_away(newest, unfit, background),
             }
         }
     }
@@ -154,12 +186,13 @@ impl Reference {
         }
     }
 
-    /// Closed where its lifetime is over, else validated.
-    pub(super) fn put_away(&mut self, idle: u32, unfit: Fitness) {
+    /// Closed where its lifetime is over, else validated; for background work it is lent meanwhile.
+    pub(super) fn put_away(&mut self, idle: u32, unfit: Fitness, background: bool) {
         if unfit == Fitness::Expired {
             self.events.closed_lifetime += 1;
             self.close_permit(idle);
         } else {
+            self.lend(idle, background);
             self.recycle(idle);
         }
     }
@@ -314,9 +347,17 @@ impl Reference {
     /// The newest of its tenant from now on, pinned where the reserve has a pin to give (rule 4).
     fn become_idle(&mut self, permit: u32) {
         self.enter(permit, State::Idle);
-        let tenant = self.permit(permit).tenant;
-        if self.pins_of(tenant) < self.reserve(tenant) {
-            self.permit_mut(permit).pinned = true;
+        let (tenant, now) = (self.permit(permit).tenant, self.now);
+        let pins = self.pins_of(tenant) < self.reserve(tenant);
+        let entry = self.permit_mut(permit);
+        if entry.lent {
+            (entry.background, entry.lent) = (false, false);
+        } else {
+            (entry.used_at, entry.used_order) = (now, entry.order);
+        }
+        if pins {
+            // What fills a reserve is its tenant's, whoever opened it.
+            (entry.pinned, entry.background) = (true, false);
         }
     }
 
@@ -355,7 +396,8 @@ impl Reference {
         let tenant = self.permit(permit).tenant;
         let kept = self.all_of(tenant) <= self.reserve(tenant);
         self.enter(permit, State::Closing { claim: if kept { Claim::Nobody } else { Claim::Spare }, overdue: false });
-        self.permit_mut(permit).pinned = false;
+        let entry = self.permit_mut(permit);
+        (entry.pinned, entry.lent) = (false, false);
         self.pin_idle(tenant);
     }
 
@@ -363,7 +405,8 @@ impl Reference {
     pub(super) fn pin_idle(&mut self, tenant: usize) {
         for idle in self.idle_of(tenant) {
             if self.pins_of(tenant) < self.reserve(tenant) {
-                self.permit_mut(idle).pinned = true;
+                let entry = self.permit_mut(idle);
+                (entry.pinned, entry.background) = (true, false);
             }
         }
     }

@@ -21,6 +21,13 @@ pub(crate) struct Permit {
     /// Since when it passes others over within its tenant.
     pub(super) run_since: Time,
     pub(super) order: u64,
+    /// It counts against the share of background work...
+    pub(super) background: bool,
+    /// ...as it is lent to it: idle since before, as far as anybody's order goes.
+    pub(super) lent: bool,
+    /// When it became idle, but for what it was lent for; as time, and as a count.
+    pub(super) used_at: Time,
+    pub(super) used_order: u64,
     pub(super) expires_at: Time,
     pub(super) epoch: u32,
     pub(super) pinned: bool,
@@ -53,7 +60,8 @@ pub(crate) enum Claim {
     /// Anybody may.
     Spare,
     /// For one tenant's line, to open a connection or for a pool lease.
-    Promised { to: usize, opens: bool, lateness: u32 },
+    /// `background`: it counts against the share, and would not without the promise.
+    Promised { to: usize, opens: bool, background: bool, lateness: u32 },
     /// It takes too long, belongs to a pool lease, or its own tenant's reserve needs it.
     Nobody,
 }
@@ -74,11 +82,14 @@ pub(super) struct Waiter {
     pub(super) id: u32,
     pub(super) tenant: usize,
     pub(super) pool: u32,
+    pub(super) background: bool,
     pub(super) caller: u64,
     pub(super) since: Time,
     /// It has looked, and is to be woken.
     pub(super) polled: bool,
     pub(super) answer: Option<Answer>,
+    /// When it was answered, as a count.
+    pub(super) answered: u64,
     pub(super) gathered: Vec<u32>,
 }
 

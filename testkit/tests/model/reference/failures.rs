@@ -230,7 +230,10 @@ impl Reference {
         let reached_again = server.map_or(Time::ZERO, |server| self.servers[server].reached_again);
         if let Some(memory) = self.tenants[tenant].as_mut().and_then(|tenant| tenant.memory.as_mut()) {
             let over = memory.finds_unreachable() && memory.failed_at < reached_again;
-            memory.resting &= now < memory.retry_at && !over;
+            if memory.resting && (now >= memory.retry_at || over) {
+                memory.resting = false;
+                memory.retry_at = memory.retry_at.min(now);
+            }
         }
     }
 

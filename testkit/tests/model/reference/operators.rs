@@ -70,8 +70,9 @@ impl Reference {
         let theirs = |tenant: usize| tenants.contains(&tenant);
         let of_theirs: Vec<u32> =
             self.waiters.iter().filter(|waiter| theirs(waiter.tenant)).map(|waiter| waiter.id).collect();
-        let (waiting, answered): (Vec<u32>, Vec<u32>) =
+        let (waiting, mut answered): (Vec<u32>, Vec<u32>) =
             of_theirs.into_iter().partition(|&waiter| self.waiter(waiter).answer.is_none());
+        answered.sort_by_key(|&waiter| self.waiter(waiter).answered);
         for waiter in waiting {
             self.stop_gathering(waiter);
             self.answer(waiter, Answer::Refused(refusal.clone()));
@@ -87,8 +88,10 @@ impl Reference {
             }
             self.waiter_mut(waiter).answer = Some(Answer::Refused(refusal.clone()));
         }
-        for idle in self.in_order(|permit| permit.state == State::Idle && theirs(permit.tenant)) {
-            self.close_permit(idle);
+        for &tenant in tenants {
+            for idle in self.idle_of(tenant) {
+                self.close_permit(idle);
+            }
         }
         self.settle();
     }
@@ -109,7 +112,17 @@ impl Reference {
             self.pin_idle(tenant);
             self.drop_pins(tenant);
         }
-        for idle in self.in_order(|permit| permit.state == State::Idle && !permit.pinned) {
+        let of_background = self.evictable(true);
+        for &idle in &of_background {
+            if self.charged() > self.world.background_share() {
+                self.close_permit(idle);
+                self.permit_mut(idle).background = false;
+            }
+        }
+        let left = |me: &Self, idle: &u32| me.permit(*idle).state == State::Idle;
+        let mut idle: Vec<u32> = of_background.into_iter().filter(|idle| left(self, idle)).collect();
+        idle.extend(self.evictable(false));
+        for idle in idle {
             if self.is_too_many(self.permit(idle)) {
                 self.close_permit(idle);
             }
@@ -127,7 +140,8 @@ impl Reference {
             if self.permit(permit).state == State::Idle {
                 self.close_permit(permit);
             } else {
-                self.permit_mut(permit).pinned = false;
+                let entry = self.permit_mut(permit);
+                (entry.pinned, entry.lent) = (false, false);
             }
         }
     }

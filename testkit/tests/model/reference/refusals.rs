@@ -1,5 +1,6 @@
 //! Rule 19: how a "no" is made.
 
+use tenantry_core::ledger::Ask;
 use tenantry_core::{LimitScope, Phase};
 
 use super::super::expectation::{Refusal, Retry, Shortage};
@@ -23,9 +24,14 @@ impl Reference {
 
     /// The refusals that need no waiting: an open circuit, and more permits than there can ever be. What others have
     /// reserved is never for this one.
-    pub(super) fn refuse_at_once(&mut self, tenant: usize, pool: u32, caller: u64) -> Option<Refusal> {
+    pub(super) fn refuse_at_once(&mut self, tenant: usize, ask: Ask) -> Option<Refusal> {
         if let Some(refusal) = self.refuse_by_circuit(tenant) {
             return Some(refusal);
+        }
+        let Ask { pool, background, caller } = ask;
+        if background && pool > 0 {
+            let short = Short { scope: LimitScope::Background, limit: 0 };
+            return Some(self.shortage(tenant, short, caller, Time::ZERO, Some(Retry::Never)));
         }
         let server = self.server_of(tenant);
         let others = |on: Option<usize>| -> u32 {
@@ -74,11 +80,12 @@ impl Reference {
     pub(super) fn refuse_late(&mut self, waiter: u32) -> Refusal {
         let entry = self.waiter(waiter);
         let (tenant, pool, caller, waited) = (entry.tenant, entry.pool, entry.caller, self.now - entry.since);
+        let background = entry.background;
         let place = self.line(tenant).position(|other| other.id == waiter).expect("it is in line") as u32;
         // The first ones in line are those for whom a connection is on its way.
         let opening = self.openings_of(tenant);
         let on_its_way = pool == 0 && place < opening + self.recyclings_of(tenant);
-        let short = self.narrowest(tenant);
+        let short = self.narrowest(tenant, background);
         let Some(short) = short.filter(|_| !on_its_way) else {
             self.events.timeouts += 1;
             let recycling = on_its_way && place >= opening;
@@ -90,10 +97,13 @@ impl Reference {
 
     /// The narrowest limit that keeps a tenant from one more permit: its own, its server's if that has one, the total.
     /// None where none does, and too many connect already.
-    fn narrowest(&self, tenant: usize) -> Option<Short> {
+    fn narrowest(&self, tenant: usize, background: bool) -> Option<Short> {
         let own = self.world.tenants[tenant].max;
         if self.all_of(tenant) >= own {
             return Some(Short { scope: LimitScope::Tenant, limit: own });
+        }
+        if background && !self.has_share() {
+            return Some(Short { scope: LimitScope::Background, limit: self.world.background_share() });
         }
         let server = self.server_of(tenant);
         let limit = self.cap_of(server);
@@ -116,6 +126,7 @@ impl Reference {
                 let waiting = self.waiters.iter().filter(on_server).count();
                 (self.all_on(server), waiting as u32, self.servers[server].returns)
             }
+            LimitScope::Background => (self.charged(), self.waiting() as u32, self.returns),
             _ => (self.permits.len() as u32, self.waiting() as u32, self.returns),
         };
         let retry = retry.unwrap_or(if returns.known { Retry::Estimated } else { Retry::AfterAcquireTimeout });

@@ -27,6 +27,10 @@ struct Place {
     at_cap: bool,
     /// Within its reserve, which is kept free for it.
     reserved: bool,
+    /// For background work, outside of the reserve...
+    background: bool,
+    /// ...to borrow an idle connection of its own, once the share allows.
+    borrow: bool,
 }
 
 impl Reference {
@@ -48,7 +52,9 @@ impl Reference {
     }
 
     fn serve_fit(&mut self, tenant: usize) -> bool {
-        let newest = self.plain_head(tenant).and_then(|_| self.idle_of(tenant).pop());
+        // Background work borrows in its turn.
+        let head = self.plain_head(tenant).filter(|&head| !self.waiter(head).background);
+        let newest = head.and_then(|_| self.idle_for(tenant, false));
         let fit = newest.filter(|&newest| self.fitness(newest, true) == Fitness::Fit);
         fit.into_iter().for_each(|fit| self.grant(fit));
         fit.is_some()
@@ -57,11 +63,13 @@ impl Reference {
     /// Gives a tenant's idle connections to its own line: granted where they are fit, put away where they are not. What is
     /// merely old is left alone while as many are being recycled as somebody waits for; what has just come back is not old.
     pub(super) fn settle_line(&mut self, tenant: usize, just_back: Option<u32>) {
-        while let Some(newest) = self.plain_head(tenant).and_then(|_| self.idle_of(tenant).pop()) {
+        while let Some(head) = self.plain_head(tenant) {
+            let background = self.waiter(head).background;
+            let Some(newest) = self.idle_for(tenant, background) else { return };
             match self.fitness(newest, just_back != Some(newest)) {
                 Fitness::Fit => self.grant(newest),
                 Fitness::Aged if self.line_len(tenant) <= self.recyclings_of(tenant) => return,
-                unfit => self.put_away(newest, unfit),
+                unfit => self.put_away(newest, unfit, background),
             }
         }
     }
@@ -137,26 +145,41 @@ impl Reference {
     pub(super) fn keep_promise(&mut self, tenant: usize) {
         let pool = self.pool_head(tenant);
         let in_turn = pool.is_none() || self.gathering.is_none() || self.gathering == pool;
-        let place = self.place_in_line(tenant).filter(|place| in_turn && self.has_slot(place));
-        if place.is_some() && self.has_free_permit(tenant) {
+        let place = self.place_in_line(tenant).filter(|place| in_turn && !place.borrow && self.has_slot(place));
+        if let Some(place) = place
+            && (!place.background || self.has_share())
+            && self.has_free_permit(tenant, &place)
+        {
             self.give(tenant, Source::Free);
         }
     }
 
     fn give(&mut self, tenant: usize, source: Source) {
         let pool = self.pool_head(tenant);
+        let place = self.place_in_line(tenant).expect("who is given something stands in line");
         self.gathering = pool.or(self.gathering);
+        if let Source::After(permit) = source
+            && self.permit(permit).state == State::Idle
+        {
+            self.events.evictions += 1;
+            self.close_permit(permit);
+        }
         match (source, pool) {
-            (Source::After(permit), _) => {
-                if self.permit(permit).state == State::Idle {
-                    self.events.evictions += 1;
-                    self.close_permit(permit);
+            (source, _) if place.borrow => {
+                if let Source::After(own) = source {
+                    // What is lent takes its part of the share at once.
+                    self.permit_mut(own).background = false;
                 }
+                self.settle_line(tenant, None);
+            }
+            (Source::After(permit), _) => {
                 let lateness = self.tenant(tenant).lateness;
-                self.claim(permit, Claim::Promised { to: tenant, opens: pool.is_none(), lateness });
+                let background = place.background && !self.permit(permit).background;
+                self.claim(permit, Claim::Promised { to: tenant, opens: pool.is_none(), background, lateness });
             }
             (Source::Free, None) => {
                 let permit = self.new_permit(tenant, State::Opening);
+                self.permit_mut(permit).background = place.background;
                 self.expected.opens.push((permit, tenant));
             }
             (Source::Free, Some(pool)) => {
@@ -190,6 +213,10 @@ impl Reference {
             since: self.now,
             run_since: self.now,
             order,
+            background: false,
+            lent: false,
+            used_at: self.now,
+            used_order: order,
             expires_at: super::Time::MAX,
             epoch: self.epoch(server),
             pinned: false,
@@ -212,21 +239,45 @@ impl Reference {
             }
         }
         let others = (0..TENANTS).filter(|&tenant| self.gathering.is_none() || self.pool_head(tenant).is_none());
-        let servable = others.filter_map(|tenant| Some((tenant, self.source(tenant)?)));
-        servable.min_by(|one, other| self.compare(one.0, other.0))
+        let servable: Vec<(usize, Source)> = others.filter_map(|tenant| Some((tenant, self.source(tenant)?))).collect();
+        // Users first (rule 7).
+        let of_kind = |background: bool| {
+            let theirs = servable.iter().filter(|(tenant, _)| self.stands_for_background(*tenant) == background);
+            theirs.copied().min_by(|one, other| self.compare(one.0, other.0))
+        };
+        of_kind(false).or_else(|| of_kind(true))
+    }
+
+    fn stands_for_background(&self, tenant: usize) -> bool {
+        self.place_in_line(tenant).is_some_and(|place| place.background)
+    }
+
+    /// Whether the first in line that nothing is on its way to is background work.
+    fn next_is_background(&self, tenant: usize) -> bool {
+        let coming = self.openings_of(tenant) + self.recyclings_of(tenant) + self.promised_to(tenant);
+        self.line(tenant).nth(coming as usize).is_some_and(|waiter| waiter.background)
     }
 
     /// Where a tenant stands that can use one more permit, as far as that is for itself to say: somebody in its line has
     /// none on its way, its own cap leaves room or something of its own can make room, and where it is for an open, it has
     /// an opening slot left. A promise counts as an open to come.
     fn place_in_line(&self, tenant: usize) -> Option<Place> {
-        if self.mode(tenant) != Some(Mode::Active) || self.wants(tenant) == 0 {
+        if self.mode(tenant) != Some(Mode::Active) {
+            return None;
+        }
+        let (server, has_idle) = (self.server_of(tenant), !self.idle_of(tenant).is_empty());
+        if has_idle && self.head_is_background(tenant) {
+            // Whatever else is on its way to it, but for what is being validated.
+            let place = Place { server, pool: false, at_cap: false, reserved: false, background: true, borrow: true };
+            return Some(place).filter(|_| self.line_len(tenant) > self.recyclings_of(tenant));
+        }
+        if self.wants(tenant) == 0 {
             return None;
         }
         let (slots, pool) = (self.opening_slots(tenant), self.pool_head(tenant).is_some());
         let rests = if pool { slots == 0 } else { self.opening_soon(tenant) >= slots };
         // An idle connection of its own is for its own line first.
-        let has_idle = !self.idle_of(tenant).is_empty();
+        let background = !pool && self.next_is_background(tenant);
         if rests || (has_idle && !pool) {
             return None;
         }
@@ -240,7 +291,11 @@ impl Reference {
         {
             return None;
         }
-        Some(Place { server: self.server_of(tenant), pool, at_cap, reserved: !at_cap && self.lacks(tenant) > 0 })
+        if background && at_cap {
+            return None;
+        }
+        let reserved = !background && !at_cap && self.lacks(tenant) > 0;
+        Some(Place { server, pool, at_cap, reserved, background, borrow: false })
     }
 
     /// Whether its server has an opening slot, where it is for an open.
@@ -252,19 +307,24 @@ impl Reference {
             }
             _ => false,
         });
-        place.pool || opening_there < self.world.max_connecting(place.server)
+        place.pool || place.borrow || opening_there < self.world.max_connecting(place.server)
     }
 
     /// Whether a permit is free for a tenant under all three caps and beside what others have reserved.
-    fn has_free_permit(&self, tenant: usize) -> bool {
+    fn has_free_permit(&self, tenant: usize, place: &Place) -> bool {
         let has_room = self.all_of(tenant) < self.world.tenants[tenant].max;
-        has_room && self.server_has_room(tenant) && self.total_has_room(tenant)
+        let (there, in_all) = self.rooms(tenant, place);
+        has_room && there.has_with(0) && in_all.has_with(0)
     }
 
     /// Where one more permit for a tenant would come from, if it can have one (rule 5).
     fn source(&self, tenant: usize) -> Option<Source> {
         let place = self.place_in_line(tenant).filter(|place| self.has_slot(place))?;
-        let (server, in_all) = (place.server, self.total_room(tenant));
+        let server = place.server;
+        let (there, in_all) = self.rooms(tenant, &place);
+        if place.borrow {
+            return self.background_source(there, in_all, server, tenant, &place);
+        }
         // One permit fewer has to be enough, also where a limit was lowered.
         if !in_all.has_with(1) {
             return None;
@@ -275,8 +335,10 @@ impl Reference {
             let oldest = spare.first().copied().or(self.idle_of(tenant).first().copied());
             return oldest.filter(|_| self.all_on(server) <= self.cap_of(server)).map(Source::After);
         }
+        if place.background {
+            return self.background_source(there, in_all, server, tenant, &place);
+        }
         // One that was told that the server is full makes room itself, if it can (rule 10).
-        let there = self.server_room(tenant);
         let victim_there = self.victim(|permit| permit.server == server).filter(|_| there.has_with(1));
         if !there.has_with(0) || (self.was_told_full(tenant) && victim_there.is_some()) {
             return victim_there;
@@ -302,8 +364,49 @@ impl Reference {
     /// not pinned.
     fn victim(&self, here: impl Fn(&Permit) -> bool) -> Option<Source> {
         let closing = self.in_order(|permit| here(permit) && permit.is_spare());
-        let idle = self.in_order(|permit| here(permit) && permit.state == State::Idle && !permit.pinned);
-        closing.first().or(idle.first()).map(|&permit| Source::After(permit))
+        let idle = |background: bool| self.evictable(background).into_iter().find(|&idle| here(self.permit(idle)));
+        closing.first().copied().or(idle(true)).or(idle(false)).map(Source::After)
+    }
+
+    /// Rule 7: background work closes only what it left idle itself, and what was idle for long while it is below its share.
+    fn background_victim(&self, here: impl Fn(&Permit) -> bool) -> Option<Source> {
+        let below = self.has_share();
+        let closing = self.in_order(|permit| here(permit) && permit.is_spare() && (below || permit.background));
+        let idle = |background: bool| self.evictable(background).into_iter().find(|&idle| here(self.permit(idle)));
+        let long = |&idle: &u32| below && self.idle_for_long.is_some_and(|long| self.permit(idle).used_at <= long);
+        closing.first().copied().or(idle(true)).or(idle(false).filter(long)).map(Source::After)
+    }
+
+    fn background_source(
+        &self,
+        there: Room,
+        in_all: Room,
+        server: usize,
+        tenant: usize,
+        place: &Place,
+    ) -> Option<Source> {
+        if place.borrow {
+            let own = self.evictable(true).first().map(|&own| Source::After(own));
+            return if self.has_share() { Some(Source::Free) } else { own };
+        }
+        if !there.has_with(1) {
+            return None;
+        }
+        let victim_there = self.background_victim(|permit| permit.server == server);
+        if !there.has_with(0) || (self.was_told_full(tenant) && victim_there.is_some()) {
+            return victim_there;
+        }
+        if in_all.has_with(0) && self.has_share() { Some(Source::Free) } else { self.background_victim(|_| true) }
+    }
+
+    /// On its server, and in all. Its own reserve is not for background work.
+    fn rooms(&self, tenant: usize, place: &Place) -> (Room, Room) {
+        let (mut there, mut in_all) = (self.server_room(tenant), self.total_room(tenant));
+        if place.background {
+            there.kept += self.lacks(tenant);
+            in_all.kept += self.lacks(tenant);
+        }
+        (there, in_all)
     }
 
     fn server_room(&self, tenant: usize) -> Room {
@@ -354,6 +457,7 @@ impl Reference {
     fn grant(&mut self, permit: u32) {
         let tenant = self.permit(permit).tenant;
         let waiter = self.plain_head(tenant).expect("a grant is for a waiter");
+        self.hand_out(permit, self.waiter(waiter).background);
         self.enter(permit, State::Granted(waiter));
         self.answer(waiter, Answer::Connection(permit));
     }
@@ -361,16 +465,26 @@ impl Reference {
     /// Whose turn it is, if not the tenant's own.
     fn passed_over(&self, tenant: usize) -> Option<usize> {
         let (first, _) = self.next_turn()?;
+        if self.stands_for_background(first) != self.head_is_background(tenant) {
+            return Some(first).filter(|_| self.head_is_background(tenant));
+        }
         // What gathers is charged for what it holds already and cannot use yet; its turn is by time alone.
         let gathers = self.gathering.is_some() && self.pool_head(first) == self.gathering;
         let own = first == tenant || (!gathers && self.compare(tenant, first) == Ordering::Less);
         (!own).then_some(first)
     }
 
+    fn head_is_background(&self, tenant: usize) -> bool {
+        self.plain_head(tenant).is_some_and(|head| self.waiter(head).background)
+    }
+
     /// A connection may stay with its tenant until it has passed another over for the bound, and the other has waited for
     /// so long (rule 6).
     fn may_pass_over(&self, first: usize, permit: u32) -> bool {
         let permit = self.permit(permit);
+        if self.head_is_background(permit.tenant) && !self.stands_for_background(first) {
+            return false;
+        }
         let arrived = self.line(first).next().expect("somebody waits").since;
         let tenant = permit.tenant;
         let server = &self.servers[self.server_of(tenant)];
