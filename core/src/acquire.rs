@@ -219,6 +219,12 @@ pub(crate) fn error<E>(tenant: TenantId, refusal: Refusal<E>) -> AcquireError<E>
         Refusal::Limit(shortage) => {
             let Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller } = *shortage;
             let at = time_of_day();
+            if held_by_caller > 0 {
+                tracing::warn!(
+                    %tenant, held_by_caller, ?waited,
+                    "a task that holds leases was refused another one: it may have waited for itself; pass the lease down"
+                );
+            }
             AcquireError::Limit(LimitError {
                 tenant,
                 scope,

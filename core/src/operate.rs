@@ -65,6 +65,19 @@ impl<F: PoolFactory> TenantPools<F> {
         self.shared.with_now(|ledger, now| ledger.evict(tenant.as_ref(), now))
     }
 
+    /// Lets the tenant's connections drain away, and says how many: the idle close now, those in use when they come back. New
+    /// ones are opened with what the factory says by then, so this is what follows a changed password or connect option. A
+    /// connect that is under way is not among them.
+    pub fn renew(&self, tenant: impl AsRef<str>) -> u32 {
+        self.shared.with_now(|ledger, now| ledger.renew(Some(tenant.as_ref()), now))
+    }
+
+    /// [`renew`](Self::renew) for every tenant at once. What comes back cold is bounded by
+    /// [`max_connecting`](crate::Builder::max_connecting).
+    pub fn renew_all(&self) -> u32 {
+        self.shared.with_now(|ledger, now| ledger.renew(None, now))
+    }
+
     /// Ends the use of a tenant, until [`resume`](Self::resume): acquires get [`AcquireError::Draining`], those in line at
     /// once; idle connections close now and the others when they come back. Resolves when the tenant holds no connection,
     /// or after `within`, with what is left. Draining a tenant that drains only waits; a name that is no tenant's has

@@ -1,7 +1,7 @@
-//! What operators do: drain and resume a tenant, evict its idle connections, close everything. Each may be called again
+//! What operators do: drain and resume a tenant, evict or renew its connections, close everything. Each may be called again
 //! and again.
 
-use super::budget::State;
+use super::budget::{Place, State};
 use super::queue::Answer;
 use super::refusal::Refusal;
 use super::tenants::Mode;
@@ -191,6 +191,32 @@ impl<C, E> Ledger<C, E> {
         self.counters.closed_evict += u64::from(closed);
         self.serve(now);
         closed
+    }
+
+    /// Ends the lifetime of a tenant's connections, or of all: the idle close now, the others when they come back. Says how
+    /// many.
+    pub fn renew(&mut self, name: Option<&str>, now: Time) -> u32 {
+        let now = self.advance(now);
+        let only = name.map(|name| self.find(name));
+        let mut renewed = 0;
+        for permit in self.permits.indices() {
+            let entry = &mut self.permits[permit];
+            let open = matches!(entry.state.place(), Place::Idle | Place::InUse);
+            if !open || only.is_some_and(|tenant| tenant != Some(entry.tenant)) {
+                continue;
+            }
+            renewed += 1;
+            self.expiries.remove(&(entry.expires_at, permit));
+            entry.expires_at = now;
+            if matches!(entry.state, State::Idle(_)) {
+                self.counters.closed_lifetime += 1;
+                self.close_idle(permit, now);
+            } else {
+                self.expiries.insert((now, permit));
+            }
+        }
+        self.serve(now);
+        renewed
     }
 
     /// Answers a tenant's line, takes back what was answered and not collected yet, and closes what is idle.

@@ -244,6 +244,10 @@ impl Driver {
             &Command::Pause { server } => self.ledger.pause(&server_id(server), now),
             &Command::Unpause { server } => return Reply::Was(self.ledger.unpause(&server_id(server), now)),
             Command::SetLimits(settings) => self.ledger.set_limits(Settings::clone(settings), now),
+            &Command::Renew { tenant } => {
+                let name = tenant.map(tenant_id);
+                return Reply::Evicted(self.ledger.renew(name.as_ref().map(|name| name.as_str()), now));
+            }
             &Command::Evict { tenant } => return Reply::Evicted(self.ledger.evict(tenant_id(tenant).as_str(), now)),
             Command::Tick => {
                 let long = self.ledger.tick(now);

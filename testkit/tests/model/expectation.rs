@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Unpause { server: usize },
     SetLimits(Box<Settings>),
     Evict { tenant: usize },
+    Renew { tenant: Option<usize> },
     Close,
 }
 

@@ -110,6 +110,10 @@ pub(crate) enum Operation {
     Evict {
         tenant: usize,
     },
+    /// The connections of one or of all end their lifetime.
+    Renew {
+        tenant: Option<usize>,
+    },
     Close,
 }
 
@@ -256,6 +260,7 @@ fn step_where(exists: Exists) -> BoxedStrategy<Step> {
             (tenant(), 0..SERVERS).prop_map(|(tenant, server)| Resume { tenant, server }).boxed(),
         ),
         (1, tenant().prop_map(|tenant| Evict { tenant }).boxed()),
+        (1, prop::option::weighted(0.8, tenant()).prop_map(|tenant| Renew { tenant }).boxed()),
         (1, tenant().prop_map(|tenant| Remove { tenant }).boxed()),
         (1 + 4 * u32::from(exists.removed), tenant().prop_map(|tenant| Created { tenant }).boxed()),
         (1, any_change().prop_map(SetLimits).boxed()),

@@ -162,6 +162,7 @@ impl Reference {
             Unpause { server } => self.unpause(server),
             SetLimits(change) => self.set_limits(&change),
             Evict { tenant } => self.evict(tenant),
+            Renew { tenant } => self.renew(tenant),
             Close => self.close(),
         }
     }

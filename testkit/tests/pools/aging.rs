@@ -255,3 +255,24 @@ async fn within_a_tenant_the_newest_idle_connection_is_used_first() {
     let newest_first: Vec<u64> = ids.into_iter().rev().collect();
     assert_eq!(again.iter().map(|lease| lease.id()).collect::<Vec<_>>(), newest_first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn renewed_connections_drain_away_and_new_ones_take_their_place() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 6).build().unwrap();
+    let (idle, out) = (warm(&pools, "acme").await, pools.acquire("acme").await.unwrap());
+    drop(pools.acquire("acme").await.unwrap());
+    let other = warm(&pools, "other").await;
+    assert_eq!(pools.renew("acme"), 2);
+    settle().await;
+    let stats = pools.tenant_stats("acme").unwrap();
+    assert_eq!((stats.idle, stats.in_use), (0, 1), "the one that is out may be used to the end");
+    drop(out);
+    settle().await;
+    assert_eq!(pools.tenant_stats("acme").unwrap().in_use, 0);
+    assert_ne!(warm(&pools, "acme").await.id(), idle.id());
+    assert_eq!(warm(&pools, "other").await.id(), other.id(), "others keep theirs");
+    assert_eq!(pools.renew_all(), 2);
+    assert_eq!(pools.renew("nobody"), 0);
+    assert_nothing_lost(&pools, &fake).await;
+}

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-use crate::support::{hold, hold_many, manager, ms, secs};
+use crate::support::{hold, hold_many, manager, ms, secs, within};
 
 /// Keeps every event of this thread as a line.
 #[derive(Clone, Default)]
@@ -142,4 +142,25 @@ async fn no_long_lease_goes_untold_for_the_rate() {
     sleep(secs(100)).await;
     let lines = log.take();
     assert_eq!(lines.iter().map(|line| told(line)).sum::<usize>(), 101, "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waited_for_itself_is_named_in_a_line() {
+    let (log, _guard) = Log::start();
+    let pools = manager(&FakeFactory::new(), 5).max_connections_per_tenant(1).build().unwrap();
+    let held = pools.acquire("acme").await.unwrap();
+    let nested = tokio::spawn({
+        let pools = pools.clone();
+        async move {
+            let _own = pools.acquire("other").await.unwrap();
+            assert!(pools.acquire_with("acme", within(ms(100))).await.is_err());
+        }
+    });
+    nested.await.unwrap();
+    let lines = log.take();
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("tenant=acme") && line.contains("held_by_caller=1"), "{line}");
+    assert!(tokio::spawn(pools.acquire_with("acme", within(ms(100)))).await.unwrap().is_err());
+    assert!(log.take().is_empty(), "who holds nothing did not wait for itself");
+    drop(held);
 }

@@ -104,7 +104,8 @@ fn one_step(rig: &mut Rig, hands: &mut Hands, random: &mut fastrand::Rng) {
             rig.step(|ledger, now| ledger.resume(tenant, &server_of(tenant), now));
         }
         21 => {
-            rig.step(|ledger, now| ledger.evict(tenant, now));
+            let renewed = random.bool();
+            rig.step(|ledger, now| if renewed { ledger.renew(Some(tenant), now) } else { ledger.evict(tenant, now) });
         }
         22 => {
             if let Some(permits) = pick(random, &mut hands.pools) {

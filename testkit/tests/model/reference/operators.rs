@@ -169,4 +169,23 @@ impl Reference {
         self.settle();
         self.call(Command::Evict { tenant }, Reply::Evicted(idle.len() as u32));
     }
+
+    /// The lifetime of what is open is over: the idle close, the others when they come back.
+    pub(super) fn renew(&mut self, tenant: Option<usize>) {
+        let open = |permit: &super::Permit| {
+            let open = matches!(permit.state, State::Idle | State::Leased | State::Granted(_) | State::Recycling);
+            open && tenant.is_none_or(|tenant| tenant == permit.tenant)
+        };
+        let renewed = self.by_place(open);
+        for &permit in &renewed {
+            let now = self.now;
+            self.permit_mut(permit).expires_at = now;
+            if self.permit(permit).state == State::Idle {
+                self.events.closed_lifetime += 1;
+                self.close_permit(permit);
+            }
+        }
+        self.settle();
+        self.call(Command::Renew { tenant }, Reply::Evicted(renewed.len() as u32));
+    }
 }
