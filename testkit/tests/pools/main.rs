@@ -26,3 +26,4 @@ mod sharing;
 mod support;
 mod waiting;
 mod warnings;
+mod wide;

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, soon, warm, within,
+    assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, poll_once, secs, settle, soon, warm, within,
 };
 
 fn holders(error: &LimitError) -> Vec<(&str, u32)> {
@@ -279,4 +279,18 @@ async fn a_server_that_says_full_costs_nobody_their_place() {
     let stats = pools.stats();
     assert!(stats.totals.server_full > 0);
     assert!(stats.servers[0].effective_max < 8, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_was_polled_by_one_task_is_woken_in_the_next() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 1).build().unwrap();
+    let held = pools.acquire("acme").await.unwrap();
+    let mut moving = Box::pin(pools.acquire("acme"));
+    assert!(poll_once(moving.as_mut()).is_pending());
+    let there = tokio::spawn(moving);
+    settle().await;
+    drop(held);
+    drop(soon(there).await.unwrap().unwrap());
+    assert_nothing_lost(&pools, &fake).await;
 }
