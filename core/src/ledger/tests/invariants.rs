@@ -121,7 +121,7 @@ const CASES: &[Case] = &[
     }),
     ("3: the total's idle: the oldest first", idle, |l| {
         let oldest = l.total.idle.oldest().expect("two are idle");
-        l.permits[oldest].since = Duration::MAX;
+        l.permits[oldest].used_at = Duration::MAX;
     }),
     ("4: the total's closings", closing, |l| {
         let index = permit(l);
@@ -196,6 +196,12 @@ const CASES: &[Case] = &[
     ("13: names and tenants", idle, |l| l.by_name.clear()),
     ("14: every idle connection expires", idle, |l| l.expiries.clear()),
     ("14: expiries of what is gone", idle, |l| l.expiries.extend([(MS, 7)])),
+    ("15: permits of background work", idle, |l| l.share.taken += 1),
+    ("15: permits promised to background work", idle, |l| l.share.promised += 1),
+    ("15: what is lent is charged", idle, |l| {
+        let index = permit(l);
+        l.permits[index].lent = true;
+    }),
 ];
 
 #[test]
@@ -217,7 +223,7 @@ fn each_invariant_that_is_broken_is_named_by_the_recount() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    for number in 1..=14 {
+    for number in 1..=15 {
         assert!(CASES.iter().any(|(expected, ..)| expected.starts_with(&format!("{number}:"))), "none breaks {number}");
     }
 }
