@@ -9,7 +9,6 @@ use support::postgres::{Cluster, options};
 use support::{PATIENCE, in_time, polled_once};
 use tenantry_core::{Created, Dropped, Lease, TenantPools};
 use tenantry_sqlx::PostgresFactory;
-use tenantry_testkit::proxy::Proxy;
 use tenantry_testkit::servers::Role;
 use tenantry_testkit::{PrivatePostgres, Sampler};
 
@@ -30,71 +29,6 @@ async fn text(lease: &mut Lease<PostgresFactory>, sql: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn a_warm_lease_costs_no_round_trip_of_its_own() {
-    let cluster = Cluster::new().await;
-    let proxy =
-        Proxy::start((cluster.server.host().parse::<std::net::IpAddr>().unwrap(), cluster.server.port()).into())
-            .await
-            .unwrap();
-    let factory = PostgresFactory::new(options(&cluster.server).host("127.0.0.1").port(proxy.address().port()));
-    let pools = one_connection(factory);
-    let query = "SELECT count(*)::text FROM note";
-    // The first one connects and prepares.
-    text(&mut acme(&pools).await, query).await;
-
-    let before = proxy.traffic();
-    for _ in 0..100 {
-        text(&mut acme(&pools).await, query).await;
-    }
-    let after = proxy.traffic();
-    assert_eq!(after.round_trips - before.round_trips, 100);
-    assert_eq!(after.client_segments - before.client_segments, 100);
-    assert_eq!(after.connections, 1);
-
-    // A recycle is one round trip, whatever was left.
-    let mut lease = acme(&pools).await;
-    lease.execute("SET work_mem = '64kB'").await.unwrap();
-    let before = proxy.traffic();
-    drop(lease);
-    acme(&pools).await.discard();
-    assert_eq!(proxy.traffic().round_trips - before.round_trips, 1);
-    in_time(pools.close()).await;
-}
-
-#[tokio::test]
-async fn what_one_user_leaves_never_reaches_the_next() {
-    let cluster = Cluster::new().await;
-    let pools = one_connection(cluster.factory.clone());
-    let pid = text(&mut acme(&pools).await, "SELECT pg_backend_pid()::text").await;
-
-    for round in 0..6 {
-        let mut lease = acme(&pools).await;
-        match round {
-            0 => drop(polled_once(lease.begin())),
-            1 => drop(lease.begin().await.unwrap()),
-            2 => drop(lease.execute("SELECT pg_advisory_lock(1)").await.unwrap()),
-            3 => drop(lease.execute("BEGIN; SET search_path = elsewhere").await.unwrap()),
-            4 => drop(polled_once(lease.execute("SELECT pg_sleep(0.1); SET search_path = elsewhere"))),
-            _ => {
-                // Inside of a transaction nobody looks; the user says so.
-                let mut transaction = lease.begin().await.unwrap();
-                transaction.execute("SELECT pg_advisory_lock(1)").await.unwrap();
-                transaction.commit().await.unwrap();
-                lease.mark_dirty();
-            }
-        }
-        drop(lease);
-        let mut next = acme(&pools).await;
-        let state = "SELECT concat_ws(' ', pg_backend_pid(), current_setting('search_path'),
-            (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'))";
-        assert_eq!(text(&mut next, state).await, format!("{pid} \"$user\", public 0"), "round {round}");
-        // It stands still inside of a transaction.
-        let now = "SELECT now()::text";
-        assert_ne!(text(&mut next, now).await, text(&mut next, now).await, "round {round}");
-    }
-}
-
-#[tokio::test]
 async fn a_factory_may_recycle_after_every_transaction() {
     let cluster = Cluster::with(|factory| factory.recycle_after_transactions(true)).await;
     let pools = one_connection(cluster.factory.clone());
@@ -105,43 +39,6 @@ async fn a_factory_may_recycle_after_every_transaction() {
     drop(lease);
     let held = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(text(&mut acme(&pools).await, held).await, "0");
-}
-
-#[tokio::test]
-async fn a_broken_connection_is_replaced() {
-    let cluster = Cluster::new().await;
-    let pools = one_connection(cluster.factory.clone());
-    let pid = "SELECT pg_backend_pid()::text";
-    let first = text(&mut acme(&pools).await, pid).await;
-    let mut lease = acme(&pools).await;
-    std::mem::forget(lease.begin().await.unwrap());
-    drop(lease);
-    let second = text(&mut acme(&pools).await, pid).await;
-    assert_ne!(first, second);
-}
-
-#[tokio::test]
-async fn after_a_restart_of_the_server_one_caller_at_most_meets_a_dead_connection() {
-    let mut cluster = Cluster::new().await;
-    let pools = TenantPools::builder(cluster.factory.clone())
-        .max_connections(20)
-        .max_connections_per_tenant(10)
-        .validate_after_idle(Duration::from_secs(3600))
-        .build()
-        .unwrap();
-    let mut leases = Vec::new();
-    for _ in 0..10 {
-        leases.push(acme(&pools).await);
-    }
-    drop(leases);
-    cluster.server.restart().unwrap();
-
-    let mut failed = 0;
-    for _ in 0..20 {
-        let mut lease = acme(&pools).await;
-        failed += u32::from(lease.execute("SELECT 1").await.is_err());
-    }
-    assert_eq!(failed, 1);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor, Postgres};
 use tenantry_core::{PoolFactory, Provision, TenantId};
 use tenantry_sqlx::{Connection, PostgresFactory};
 use tenantry_testkit::PrivatePostgres;
+use tenantry_testkit::servers::Role;
 
 use super::{StandIn, tenant};
 
@@ -22,6 +23,19 @@ pub fn options(server: &PrivatePostgres) -> PgConnectOptions {
         .username(server.superuser())
         .password(server.password())
         .database("postgres")
+}
+
+/// A server for tests that log in a lot, and options for the role `app`, whose logins cost little.
+pub fn server_for_many_logins(role: Role) -> (PrivatePostgres, PgConnectOptions) {
+    let server = PrivatePostgres::builder().setting("password_encryption", "md5").role(role.create_databases());
+    let server = server.start().expect("a server");
+    let options = options(&server).username("app").password("secret");
+    (server, options)
+}
+
+/// Whom [`server_for_many_logins`] lets in.
+pub fn app() -> Role {
+    Role::new("app", "secret")
 }
 
 /// Makes databases for tenants of these names, faster than one by one.
