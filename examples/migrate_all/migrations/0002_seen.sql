@@ -1,0 +1,2 @@
+ALTER TABLE notes ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX notes_by_seen ON notes (seen);
