@@ -28,7 +28,8 @@ impl Plan {
         draw.faults(&mut plan);
         plan.scheduling = Lasts::Mostly { usual: MS / 20, one_in: 100, rare: MS * 5 };
         if draw.rng.u32(0..3) == 0 {
-            plan.meddling = Some(Lasts::Around(SECOND * draw.rng.u32(1..30)));
+            let every = SECOND * draw.rng.u32(1..30);
+            plan.meddling = Some(Lasts::Around(every.min(lasts / 30)));
         }
         plan.closes_at_once = draw.rng.bool();
         plan.check_every = 0;
@@ -126,7 +127,8 @@ impl Draw {
         let load = self.one_of(&[0.3, 0.7, 0.95, 1.3]);
         let per_second = self.one_of(&[20.0, 100.0, 300.0]);
         let hold = Duration::from_secs_f64(load * f64::from(budget) / per_second);
-        let bursts = Bursts { every: Lasts::Around(SECOND * 20), last: Lasts::Around(SECOND * 2), times: 8.0 };
+        let every = (SECOND * 20).min(self.lasts / 4);
+        let bursts = Bursts { every: Lasts::Around(every), last: Lasts::Around(every / 10), times: 8.0 };
         let pace = Pace::Arrivals { per_second, bursts: self.rng.bool().then_some(bursts) };
         let exponent = self.one_of(&[0.0, 0.8, 1.1]);
         plan.crowds.push(Crowd::new("web", Whom::Zipf(all.clone(), exponent), pace, Lasts::Around(hold)));
@@ -158,7 +160,8 @@ impl Draw {
     }
 
     fn faults(&mut self, plan: &mut Plan) {
-        let every = self.one_of(&[SECOND * 20, SECOND * 60, SECOND * 600]);
+        // A short run has its trouble as well.
+        let every = self.one_of(&[SECOND * 20, SECOND * 60, SECOND * 600]).min(self.lasts / 3);
         let mut at = Duration::ZERO;
         loop {
             at += Lasts::Around(every).draw(&mut self.rng) + MS;
@@ -182,7 +185,7 @@ impl Draw {
                 _ => Trouble::Tenant { tenant, how },
             };
             let lasts = if self.rng.bool() { self.time(MS, SECOND) } else { self.time(SECOND, SECOND * 15) };
-            plan.faults.push(Fault { at, lasts, what });
+            plan.faults.push(Fault { at, lasts: lasts.min(self.lasts / 4), what });
         }
     }
 }

@@ -8,6 +8,9 @@ use super::engine::{Engine, Event};
 use super::log::What;
 use super::plan::{Operation, Trouble};
 
+/// The way back from what an operator did comes within this time, and much sooner in a short run.
+const LONGEST_MEDDLING: Duration = Duration::from_secs(20);
+
 impl<D: Desk> Engine<'_, D> {
     pub(super) fn fault_begins(&mut self, fault: usize) {
         let (server, takes_sessions) = match self.plan.faults[fault].what {
@@ -107,7 +110,7 @@ impl<D: Desk> Engine<'_, D> {
         };
         self.operates(now);
         if let Some(back) = back {
-            let after = between(&mut self.rng, Duration::ZERO, Duration::from_secs(20));
+            let after = between(&mut self.rng, Duration::ZERO, (self.plan.lasts / 8).min(LONGEST_MEDDLING));
             self.agenda.put(self.now + after, Event::Operates(back));
         }
     }
