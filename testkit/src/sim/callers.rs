@@ -51,6 +51,10 @@ impl<D: Desk> Request<D> {
         if let State::ClosesPool(..) = self.state { self.pool } else { 0 }
     }
 
+    pub(super) fn crowd(&self) -> usize {
+        self.errand.crowd
+    }
+
     pub(super) fn waits(&self) -> bool {
         matches!(self.state, State::Asking | State::Waits(_))
     }
@@ -215,7 +219,8 @@ impl<D: Desk> Engine<'_, D> {
         loop {
             let home = self.homes[tenant as usize];
             let caller = errand.outer.unwrap_or(request);
-            let answer = self.desk.acquire(Wish { tenant, home, pool, request, caller }, self.now);
+            let background = self.plan.crowds[errand.crowd].background;
+            let answer = self.desk.acquire(Wish { tenant, home, pool, background, request, caller }, self.now);
             self.act();
             match answer {
                 Answer::Waits(waiter) => return self.waits(request, waiter),

@@ -74,6 +74,8 @@ impl Draw {
         settings.close_timeout = self.one_of(&[MS * 100, SECOND, SECOND * 5]);
         settings.recycle_timeout = self.one_of(&[MS * 50, SECOND * 2]);
         settings.forget_after = self.one_of(&[SECOND, SECOND * 30, SECOND * 3_600]);
+        settings.background_share = self.one_of(&[None, Some(1), Some(budget)]);
+        settings.background_steals_after = self.one_of(&[Duration::ZERO, MS * 200, SECOND * 10]);
         settings.tombstone_ttl = self.one_of(&[SECOND, SECOND * 60]);
         settings.max_known_tenants = self.one_of(&[self.tenants.div_ceil(4), 100_000]);
         settings
@@ -138,8 +140,10 @@ impl Draw {
             plan.crowds.push(Crowd::new("greedy", Whom::One(tenant), pace, Lasts::Around(hold)));
         }
         if self.rng.bool() {
-            let pace = Pace::Loop { callers: self.rng.u32(1..=4), think: Lasts::Around(SECOND / 2) };
-            plan.crowds.push(Crowd::new("sweep", Whom::Any(all.clone()), pace, Lasts::Around(hold / 4)));
+            let pace = Pace::Loop { callers: self.rng.u32(1..=4), think: Lasts::Around(SECOND / 10) };
+            let mut crowd = Crowd::new("sweep", Whom::Any(all.clone()), pace, Lasts::Around(hold / 4));
+            crowd.background = self.rng.u32(0..3) > 0;
+            plan.crowds.push(crowd);
         }
         if self.rng.bool() {
             let pace = Pace::Loop { callers: self.rng.u32(1..=3), think: Lasts::Around(SECOND * 3) };

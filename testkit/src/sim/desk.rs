@@ -31,6 +31,7 @@ pub(super) struct Wish {
     pub(super) home: usize,
     /// 0: one connection.
     pub(super) pool: u32,
+    pub(super) background: bool,
     pub(super) request: RequestKey,
     /// Who asks: the request that it asked for first.
     pub(super) caller: RequestKey,
@@ -236,10 +237,10 @@ impl Desk for LedgerDesk {
     }
 
     fn acquire(&mut self, wish: Wish, now: Time) -> Answer<Self> {
-        let Wish { tenant, home, pool, caller, .. } = wish;
+        let Wish { tenant, home, pool, background, caller, .. } = wish;
         let names = Rc::clone(&self.names);
         let name = names[tenant as usize].as_str();
-        let ask = Ask { pool, caller: slotmap::Key::data(&caller).as_ffi(), ..Ask::default() };
+        let ask = Ask { pool, background, caller: slotmap::Key::data(&caller).as_ffi() };
         if pool == 0
             && let Some(held) = self.ledger.acquire_warm(name, ask, self.time(now))
         {

@@ -27,6 +27,8 @@ pub(super) struct Outside {
     cut_off: BTreeSet<u32>,
     /// When a tenant's connect last succeeded, or what it was refused for was forgiven.
     forgiven: BTreeMap<u32, Duration>,
+    /// Connections with background work.
+    background: Count,
     closed: bool,
     /// Connections that callers have, and the sum of those over time.
     pub(super) busy: Level,
@@ -107,6 +109,7 @@ impl Outside {
             told: BTreeMap::new(),
             cut_off: BTreeSet::new(),
             forgiven: BTreeMap::new(),
+            background: Count::to(settings.background_share.unwrap_or((total / 4).max(1))),
             closed: false,
             busy: Level::default(),
             occupied: Level::default(),
@@ -192,6 +195,15 @@ impl Outside {
         assert!(*count >= permits, "tenant {tenant} closes what it has not");
         *count -= permits;
         self.occupied.change(-permits.cast_signed(), now);
+    }
+
+    /// A background caller takes a connection, or gives it back. Its share is never more than at the start.
+    pub(super) fn is_background(&mut self, takes: bool) {
+        if takes {
+            self.background.rise(1, &|| "connections with background work".into());
+        } else {
+            self.background.fall(1, "connections with background work");
+        }
     }
 
     /// So many more connections are with callers.

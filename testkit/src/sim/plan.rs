@@ -155,6 +155,8 @@ pub struct Crowd {
     pub glances: f64,
     /// The part that asks for a pool lease of one to so many connections.
     pub pools: (f64, u32),
+    /// Whether it is background work (rule 7). Then it asks for no pool leases.
+    pub background: bool,
     /// The part of the holds during which the same caller asks for a second connection of the same tenant, and ends both when it
     /// is done with that one or does not get it.
     pub nests: f64,
@@ -182,6 +184,7 @@ impl Crowd {
             cancels: 0.0,
             glances: 0.0,
             pools: (0.0, 0),
+            background: false,
             nests: 0.0,
             dirty: 0.0,
             broken: 0.0,

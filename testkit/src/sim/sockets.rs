@@ -120,16 +120,26 @@ impl<D: Desk> Engine<'_, D> {
         // The desk's clock goes by ticks where nothing happens, and a caller's task may come late.
         let slack = self.tick_period() + LATE;
         assert!(age <= settings.max_lifetime + slack, "a connection is handed out {age:?} after it was opened");
-        assert!(idle <= settings.validate_after_idle + slack, "a connection is handed out unseen after {idle:?}");
+        // One that was set aside for a caller who went away before taking it counts as used then.
+        let unseen = settings.validate_after_idle * 2 + slack;
+        assert!(idle <= unseen, "a connection is handed out unseen after {idle:?}");
         self.outside.is_busy(1, self.now);
+        self.count_background(request, true);
+    }
+
+    fn count_background(&mut self, request: RequestKey, takes: bool) {
+        if self.plan.crowds[self.requests[request].crowd()].background {
+            self.outside.is_background(takes);
+        }
     }
 
     /// The caller gives it back, and the desk is about to have it.
     pub(super) fn take_back(&mut self, socket: SocketKey, health: Health) -> D::Permit {
         let entry = &mut self.sockets[socket];
-        assert!(matches!(entry.place, Place::Out(_)), "what comes back was out");
+        let Place::Out(request) = entry.place else { panic!("what comes back was out") };
         (entry.place, entry.kept, entry.health) = (Place::Kept, self.now, health);
         self.outside.is_busy(-1, self.now);
+        self.count_background(request, false);
         self.outside.is_idle(true, self.now);
         self.sockets[socket].permit
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenantry_core::FailureKind;
-use tenantry_testkit::sim::{Breakage, Fault, Lasts, Operation, Pace, Plan, Report, Retries, Trouble, Whom};
+use tenantry_testkit::sim::{Breakage, Crowd, Fault, Lasts, Operation, Pace, Plan, Report, Retries, Trouble, Whom};
 
 use crate::support::{MS, SECOND, always, arrivals, assert_all_served, crowd, one_crowd, play};
 
@@ -84,19 +84,30 @@ fn a_caller_that_waits_for_itself_is_told_so_by_its_deadline() {
     assert!(report.crowd("others").p99() <= MS * 25, "{:?}", report.crowd("others").p99());
 }
 
+fn in_the_foreground(mut plan: Plan) -> Plan {
+    plan.crowds.iter_mut().for_each(|crowd| crowd.background = false);
+    plan
+}
+
 #[test]
-#[ignore = "needs acquires of background priority (rule 7)"]
 fn a_sweep_over_all_tenants_leaves_the_busy_ones_their_connections() {
     // Room for 30. Five tenants with three callers each hold 15 of them now and then; a poller visits 200 others each second.
     let pace = Pace::Loop { callers: 15, think: Lasts::Around(MS * 200) };
     let mut plan = one_crowd(205, 30, crowd("busy", Whom::Each(0..5), pace, Lasts::ms(10)));
     let pace = Pace::Loop { callers: 8, think: Lasts::ms(20) };
-    plan.crowds.push(crowd("poller", Whom::InTurn(5..205), pace, Lasts::ms(10)));
-    (plan.lasts, plan.measured_from) = (SECOND * 60, 1_000);
+    let poller = crowd("poller", Whom::InTurn(5..205), pace, Lasts::ms(10));
+    plan.crowds.push(Crowd { background: true, ..poller });
+    (plan.lasts, plan.measured_from) = (SECOND * 30, 1_000);
+    // What is validated is no miss, and no hit at once either.
+    plan.settings.validate_after_idle = SECOND * 60;
     plan.check_every = 5_000;
     let report = play("a poller", &plan);
-    println!("hit ratio {:.4}, sweeps {}", report.crowd("busy").hit_ratio(), report.crowd("poller").granted / 200);
+    let sweeps = report.crowd("poller").granted / 200;
+    println!("hit ratio {:.4}, {sweeps} sweeps", report.crowd("busy").hit_ratio());
     assert!(report.crowd("busy").hit_ratio() >= 0.99, "{}", report.crowd("busy").hit_ratio());
+    assert!(sweeps >= 25, "the poller gets on: {sweeps}");
+    let flushing = play("a poller that is no background work", &in_the_foreground(plan));
+    assert!(flushing.crowd("busy").hit_ratio() < 0.9, "{}", flushing.crowd("busy").hit_ratio());
 }
 
 #[test]

@@ -40,12 +40,12 @@ fn tides(max_waiters: u32, timeout: Duration) -> Report {
 
 #[test]
 fn most_who_come_again_as_told_are_served_at_their_first_retry() {
-    for (max_waiters, timeout) in [(16, SECOND * 5), (64, SECOND * 5), (1_000, MS * 100)] {
+    for (max_waiters, timeout) in [(16, SECOND * 5), (64, SECOND * 5), (1_000, MS * 100), (1_000, MS * 400)] {
         let report = tides(max_waiters, timeout);
         let callers = report.crowd("callers");
         let served = callers.first_retries_served as f64 / callers.first_retries as f64;
         println!("{} came again, {served:.3} of them were served at once", callers.first_retries);
         assert!(callers.first_retries > 100, "there were refusals to speak of: {}", callers.first_retries);
-        assert!(served > 0.5, "{max_waiters} waiters, {timeout:?}: {served}");
+        assert!(served > 0.6, "{max_waiters} waiters, {timeout:?}: {served}");
     }
 }
