@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | loom | seeded | sim | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | model | loom | seeded | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod demo;
 mod loom;
+mod model;
 mod needs;
 mod run;
 mod seeded;
@@ -26,6 +27,8 @@ enum Chore {
     Test(test::Args),
     /// The models of the manager's threads, in every order that these can have
     Loom(run::Loudness),
+    /// The ledger against a naive reference that decides everything a second time
+    Model(model::Args),
     /// Bugs planted on purpose, each of which some suite must notice
     Seeded(run::Loudness),
     /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Quick(loudness) => test::quick(&loudness),
         Chore::Test(args) => test::test(&args),
         Chore::Loom(loudness) => test::one("loom", &loudness),
+        Chore::Model(args) => model::model(&args),
         Chore::Seeded(loudness) => test::one("seeded", &loudness),
         Chore::Demo(args) => demo::demo(&args),
         Chore::Sim(args) => sim::sim(&args),

@@ -54,9 +54,12 @@ const SUITES: &[Suite] = &[
     Suite { name: "loom", target: "loom", only: "" },
 ];
 
+pub(crate) const FLAGS: &str = "--cfg tenantry_seeded";
+pub(crate) const FOLDER: &str = "seeded";
+
 /// Two builds for all faults: loom's models run on no runtime but their own, and no other test runs on theirs.
 const BUILDS: &[(&str, &str, &str)] = &[
-    ("--package tenantry-core --package tenantry-testkit --lib --test pools", "seeded", "--cfg tenantry_seeded"),
+    ("--package tenantry-core --package tenantry-testkit --lib --test pools", FOLDER, FLAGS),
     ("--package tenantry-testkit --test loom", loom::FOLDER, loom::FLAGS),
 ];
 

@@ -12,7 +12,7 @@ use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{demo, loom, seeded, sim};
+use crate::{demo, loom, model, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     Step { name: "doctests", long: false, run: |args| counted("test --workspace --all-features --doc", args) },
     Step { name: "docs", long: false, run: docs },
     Step { name: "loom", long: false, run: |args| loom::step(args.loudness) },
+    Step { name: "model", long: false, run: |args| model::step(args.loudness) },
     Step { name: "seeded", long: false, run: |args| seeded::step(args.loudness) },
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },

@@ -14,7 +14,8 @@
 //! Put the sequence into `found.rs`, named by what holds: the seed in `proptest-regressions.txt` dies with the next change of
 //! a strategy.
 //!
-//! The same 1,000 cases run each time, as a gate must say the same twice; `PROPTEST_CASES=10000` draws as many new ones.
+//! The same 300 cases run each time, as a gate must say the same twice, and the first 10,000 of them in `cargo xtask model`;
+//! `PROPTEST_CASES=10000` draws as many new ones.
 
 mod compare;
 mod driver;
@@ -86,7 +87,10 @@ fn config() -> ProptestConfig {
     let drawn = ProptestConfig::default();
     let (cases, rng_seed) = match std::env::var_os("PROPTEST_CASES") {
         Some(_) => (drawn.cases, drawn.rng_seed),
-        None => (1_000, RngSeed::Fixed(1)),
+        None => {
+            let asked = std::env::var("TENANTRY_MODEL_CASES");
+            (asked.map_or(300, |cases| cases.parse().expect("a number of cases")), RngSeed::Fixed(1))
+        }
     };
     let regressions = FileFailurePersistence::Direct("tests/model/proptest-regressions.txt");
     ProptestConfig {
