@@ -30,6 +30,8 @@ const FAULTS: &[(&str, &str)] = &[
     ("TwoPoolLeasesGather", "two pool leases may each hold half of what they need"),
     ("PromiseNotGivenBack", "a promised permit stays with a line that cannot use it any more"),
     ("HandOverIgnoresTheBound", "a connection goes from hand to hand within its tenant for ever"),
+    ("BackgroundPassesItsShare", "background work takes as many permits as are free"),
+    ("BorrowingRefreshes", "a connection that background work borrows counts as used by those it serves"),
     ("GenerationIgnored", "a key of what is gone names what took its place"),
     ("ClosedKeepsIdle", "a connection that comes back after `close` is kept"),
     ("DirtyIsClean", "a connection with something left on it goes to the next user as it is"),

@@ -25,7 +25,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     pub(super) fn has_share(&self) -> bool {
-        self.share.taken + self.share.promised < self.background_share()
+        self.share.taken + self.share.promised < self.background_share() || seeded!(BackgroundPassesItsShare)
     }
 
     /// Whether the permit counts against the share. One that is idle changes sides only outside the lists of victims.
@@ -51,7 +51,7 @@ impl<C, E> Ledger<C, E> {
     /// victims (and is none meanwhile), so that the borrowing refreshes nothing.
     #[inline]
     pub(super) fn take_out(&mut self, idle: u32, background: bool) {
-        if background && !self.permits[idle].background {
+        if background && !self.permits[idle].background && !seeded!(BorrowingRefreshes) {
             self.permits[idle].lent = true;
             self.charge(idle, true);
             let tenant = self.permits[idle].tenant;

@@ -3,7 +3,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use tenantry_core::{AcquireError, AcquireOptions, Health};
+use tenantry_core::{AcquireError, AcquireOptions, Health, Priority};
 
 use crate::support::{Acquiring, Actor, World, assert_gone, block_on, poll_once, run_all, two_threads};
 
@@ -355,6 +355,34 @@ fn a_pool_lease_beside_close_is_served_or_told() {
             Err(error) => assert!(matches!(error, AcquireError::Closed), "{error}"),
         });
         world.race([pool, closing(&world)]);
+        world.end();
+    });
+}
+
+/// An acquire of background work, to its end.
+fn background(world: &World, tenant: &'static str) -> Actor {
+    world.actor(move |pools, tasks| {
+        let options = AcquireOptions::new().priority(Priority::Background);
+        drop(block_on(&tasks, pools.acquire_with(tenant, options)).unwrap());
+    })
+}
+
+#[test]
+fn background_work_and_an_acquire_of_one_tenant_share_one_permit() {
+    two_threads(|| {
+        let world = World::new(1);
+        world.race([background(&world, "a"), world.acquire("a")]);
+        world.end();
+    });
+}
+
+#[test]
+fn what_background_work_borrows_is_lost_to_nobody_beside_an_evict() {
+    two_threads(|| {
+        let world = World::new(2);
+        world.warm("a");
+        let evicting = world.actor(|pools, _| _ = pools.evict("a"));
+        world.race([evicting, background(&world, "a")]);
         world.end();
     });
 }
