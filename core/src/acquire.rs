@@ -78,7 +78,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
     options: AcquireOptions,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
     // The warm path: a name that the ledger knows with an idle connection needs no check.
-    seeded!(EvictedAfterLookUp => if let Some(lease) = crate::seeded::look_up(&shared, &asked) { return Ok(lease) });
+    seeded!(EvictedAfterLookUp => crate::seeded::look_up(&shared, &asked));
     if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now))
         && let Some(lease) = Lease::checked(&shared, held)
     {
