@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tenantry::{CloseReport, Counters, Stats};
 use tokio::time::Instant;
 
+use crate::database::{COUNTED, LOOKED_AT, Seen};
 use crate::load::Record;
-use crate::witness::Seen;
 
 /// The progress bar with the live line; where there is no terminal, a plain line now and then.
 pub(crate) struct Live {
@@ -144,23 +144,24 @@ impl Report {
     fn budget(&self, faults: &mut Vec<String>) {
         row("budget", self.budget);
         let Some(seen) = self.seen else {
-            row("database files open at once", "not measured: this system has no /proc/self/fd");
+            row(&format!("{COUNTED} at once"), format!("not measured: this system has no {LOOKED_AT}"));
             return;
         };
-        row("database files open at once, at most", format!("{} ({} looks at /proc/self/fd)", seen.most, seen.looks));
-        row("database files open after the close", seen.last);
+        let most = format!("{} ({} looks at {LOOKED_AT})", seen.most, seen.looks);
+        row(&format!("{COUNTED} at once, at most"), most);
+        row(&format!("{COUNTED} after the close"), seen.last);
         if seen.most > self.budget as usize {
-            faults.push(format!("THE BUDGET WAS PASSED: {} files open, {} allowed", seen.most, self.budget));
+            faults.push(format!("THE BUDGET WAS PASSED: {} {COUNTED}, {} allowed", seen.most, self.budget));
         }
         if seen.last > 0 {
-            faults.push("FILES STAYED OPEN AFTER THE CLOSE".to_owned());
+            faults.push(format!("AFTER THE CLOSE THERE WERE STILL {} {COUNTED}", seen.last));
         }
         if seen.most == 0 {
-            faults.push("THE WITNESS SAW NO FILE AT ALL".to_owned());
+            faults.push(format!("THE WITNESS SAW NO {COUNTED} AT ALL"));
         }
     }
 }
 
 fn row(name: &str, value: impl std::fmt::Display) {
-    println!("{name:<38} {value}");
+    println!("{name:<40} {value}");
 }

@@ -10,14 +10,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tenantry::sqlx::SqliteFactory;
 use tenantry::{AcquireError, FailureKind, PoolFactory, TenantPools};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub(crate) type Pools = TenantPools<SqliteFactory>;
-type ConnectError = <SqliteFactory as PoolFactory>::Error;
+use crate::database::Factory;
+
+pub(crate) type Pools = TenantPools<Factory>;
+type ConnectError = <Factory as PoolFactory>::Error;
 
 /// A note, as it is stored and as it is sent.
 #[derive(Serialize, Deserialize, sqlx::FromRow)]
@@ -43,9 +44,9 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Vec<Note>>, Failure> {
     let mut lease = pools.acquire(tenant).await?;
-    let notes = sqlx::query_as("SELECT key, text FROM notes WHERE key > ? ORDER BY key LIMIT ?")
+    let notes = sqlx::query_as("SELECT key, text FROM notes WHERE key > $1 ORDER BY key LIMIT $2")
         .bind(page.after)
-        .bind(page.limit)
+        .bind(i64::from(page.limit))
         .fetch_all(&mut *lease)
         .await?;
     Ok(Json(notes))
@@ -57,7 +58,7 @@ async fn write(
     text: String,
 ) -> Result<StatusCode, Failure> {
     let mut lease = pools.acquire(tenant).await?;
-    sqlx::query("INSERT INTO notes (key, text) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET text = excluded.text")
+    sqlx::query("INSERT INTO notes (key, text) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET text = excluded.text")
         .bind(key)
         .bind(text)
         .execute(&mut *lease)

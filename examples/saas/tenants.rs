@@ -2,11 +2,9 @@
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use sqlx::migrate::Migrator;
 
+use crate::database::MIGRATIONS;
 use crate::service::Pools;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("examples/saas/migrations");
 
 /// The notes that each tenant starts with.
 pub(crate) const SEEDS: usize = 20;
@@ -37,7 +35,7 @@ async fn make_one(pools: &Pools, tenant: &str) -> Result<()> {
     let mut transaction = lease.begin().await?;
     for number in 0..SEEDS {
         let key = format!("seed-{number:04}");
-        sqlx::query("INSERT INTO notes (key, text) VALUES (?, ?)")
+        sqlx::query("INSERT INTO notes (key, text) VALUES ($1, $2)")
             .bind(&key)
             .bind(text(tenant, &key))
             .execute(&mut *transaction)

@@ -63,6 +63,14 @@ impl Server {
     }
 }
 
+/// Finds or installs the server of that name.
+///
+/// # Errors
+/// As [`Server::ensure`].
+pub(crate) fn ensure_server(name: &str, loudness: Loudness) -> Result<()> {
+    SERVERS.iter().filter(|server| server.name == name).try_for_each(|server| server.ensure(loudness))
+}
+
 /// How to call apt-get without being asked for a password, if at all.
 fn apt_get() -> Option<&'static str> {
     if !Path::new("/etc/debian_version").exists() {

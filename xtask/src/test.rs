@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
     Step { name: "seeded", long: false, run: |args| seeded::step(args.loudness) },
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
+    Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
     Step { name: "sim-long", long: true, run: |args| sim::long_step(args.loudness) },
 ];
@@ -88,7 +89,8 @@ impl Args {
     fn wants(&self, step: &Step) -> bool {
         let asked_for =
             if self.only.is_empty() { self.all || !step.long } else { self.only.iter().any(|only| only == step.name) };
-        asked_for && !self.without(step.name)
+        let server = SERVERS.iter().find(|server| step.name.ends_with(server.name));
+        asked_for && !self.without(step.name) && !server.is_some_and(|server| self.without(server.name))
     }
 
     /// What the last line says of the steps that did not run.

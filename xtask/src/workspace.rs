@@ -37,9 +37,14 @@ impl Workspace {
         targets.filter(|target| target["kind"][0] == "test").filter_map(|target| target["name"].as_str()).collect()
     }
 
-    /// Where an example of the dev profile is built to.
-    pub(crate) fn example(&self, name: &str) -> PathBuf {
-        self.target().join("debug/examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+    /// Where an example is built to; the folder is named after the profile, but for `debug`.
+    pub(crate) fn example(&self, folder: &str, name: &str) -> PathBuf {
+        self.program(folder, &format!("examples/{name}"))
+    }
+
+    /// Where a program is built to.
+    pub(crate) fn program(&self, folder: &str, name: &str) -> PathBuf {
+        self.target().join(folder).join(name).with_extension(std::env::consts::EXE_EXTENSION)
     }
 
     /// The folder that everything is built into.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,6 +84,8 @@ impl Supervised {
     pub(super) fn start(mut shell: Command, folder: &Path, log: &Path, server: &[String]) -> io::Result<Self> {
         shell.arg("-c").arg(SCRIPT).arg("supervisor").arg(folder).arg(log).args(server);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Ctrl-C at the terminal is for whom the server is there for, not for the server.
+        shell.process_group(0);
         let log_before = read(log).len();
         let mut shell = shell.spawn()?;
         let end = Arc::new(End::default());

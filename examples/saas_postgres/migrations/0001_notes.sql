@@ -1,0 +1,4 @@
+CREATE TABLE notes (
+    key TEXT PRIMARY KEY NOT NULL,
+    text TEXT NOT NULL
+);
