@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rig::{Conn, MS, Oops, Rig};
 use super::rules::reserving;
 use crate::error::LimitScope;
-use crate::ledger::{Ask, Decision, Held, Polled, Refusal, Shortage, WaiterKey};
+use crate::ledger::{Ask, Decision, Held, Polled, Refusal, Shortage, TryDecision, WaiterKey};
 use crate::{FailureKind, Health, Settings, TenantId, TenantLimits};
 
 fn shortage(refusal: Refusal<Oops>) -> Shortage {
@@ -295,6 +295,16 @@ fn a_refusal_counts_the_leases_of_the_task_that_asks_and_no_others() {
     let waiter = by(&mut rig, "d", 0);
     assert_eq!(give_up(&mut rig, waiter).held_by_caller, 0, "nobody knows");
     rig.release(kept, Health::Clean);
+}
+
+#[test]
+fn a_lease_that_was_there_at_once_counts_for_the_task_that_took_it() {
+    let mut rig = Rig::with(1, 1);
+    rig.warm_up("a");
+    let tried = rig.step(|ledger, now| ledger.try_acquire("a", 7, now));
+    assert!(matches!(tried, TryDecision::Take(_)));
+    let Decision::Wait(waiter) = rig.ask("a", Ask { caller: 7, ..Ask::default() }) else { panic!("it is out") };
+    assert_eq!(give_up(&mut rig, waiter).held_by_caller, 1);
 }
 
 fn knows(rig: &Rig, tenant: &str) -> bool {
