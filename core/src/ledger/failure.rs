@@ -206,6 +206,7 @@ impl<C, E> Ledger<C, E> {
             Failure::TimedOut => (FailureKind::Unreachable, None),
             Failure::Panicked => (FailureKind::Other, None),
         };
+        self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
         (circuit.kind, circuit.failed_at) = (kind, now);
         let before = std::mem::replace(&mut circuit.source, source.clone());
@@ -255,6 +256,7 @@ impl<C, E> Ledger<C, E> {
 
     fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
         self.counters.server_full += 1;
+        self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
         if !circuit.resting {
             circuit.resting = true;

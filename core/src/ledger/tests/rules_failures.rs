@@ -171,6 +171,24 @@ fn who_fails_for_reasons_of_its_own_waits_on_when_others_get_through() {
 }
 
 #[test]
+fn a_failure_after_the_end_of_a_rest_that_nobody_noticed_begins_another() {
+    let mut settings = Settings::new(4);
+    settings.max_connections_per_tenant = 4;
+    settings.max_connecting = Some(4);
+    let mut rig = Rig::new(settings);
+    let line = [rig.wait("a"), rig.wait("a"), rig.wait("a")];
+    assert_eq!(rig.opens.len(), 2, "two are under way");
+    rig.open_failed_by_chance(FailureKind::ServerFull, 0);
+    rig.now += MS * 50;
+    rig.open_failed_by_chance(DOWN, longest(FIRST));
+    assert!(matches!(rig.refusal(line[0]), Refusal::Connect { .. }));
+    for waiter in &line[1..] {
+        assert!(retry_after(&rig.refusal(*waiter)) > MS * 90);
+    }
+    assert!(matches!(rig.refused("a"), Refusal::Unavailable { .. }));
+}
+
+#[test]
 fn the_memory_of_failures_outlives_the_connections() {
     let mut rig = Rig::with(2, 2);
     let held = rig.lease("a");

@@ -154,6 +154,8 @@ impl Reference {
 
     fn open_circuit(&mut self, tenant: usize, kind: FailureKind, error: Option<u32>, timed_out: bool, random: u64) {
         let now = self.now;
+        // A rest whose time is over is none, noticed or not.
+        self.end_backoff(tenant);
         let memory = self.memory(tenant);
         (memory.kind, memory.error, memory.failed_at) = (kind, error, now);
         // Connects that were under way together and fail together are one failure.
@@ -186,6 +188,8 @@ impl Reference {
     fn told_full(&mut self, tenant: usize, server: usize, random: u64) {
         self.events.server_full += 1;
         let now = self.now;
+        // A rest whose time is over is none, noticed or not.
+        self.end_backoff(tenant);
         let memory = self.memory(tenant);
         if !memory.resting {
             memory.full += 1;
