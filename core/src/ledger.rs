@@ -14,18 +14,22 @@
 //! * the passing of time: [`tick`](Ledger::tick);
 //! * getters, and [`check`](Ledger::check), which recounts everything.
 //!
-//! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits and keeps the lists of idle connections (the permit's life is drawn there, at
-//! `State`), `queue.rs` keeps the waiters, `serve.rs` decides where freed capacity goes, `failure.rs` remembers failed
-//! connects, `tenants.rs` is the table of who is known, `lifecycle.rs` is what operators do, `refusal.rs` makes the "no", `decision.rs`
-//! has the types of the answers, `check.rs` numbers the invariants.
+//! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits and keeps the
+//! lists of idle connections (the permit's life is drawn there, at `State`), `queue.rs` keeps the waiters, `serve.rs`
+//! decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
+//! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `lifecycle.rs`
+//! is what operators do, `refusal.rs` makes the "no" and `pace.rs` when to come again, `decision.rs` has the types of the
+//! answers, `check.rs` numbers the invariants.
 
 mod background;
 mod budget;
 mod check;
 mod decision;
 mod failure;
+mod fitness;
 mod lifecycle;
 mod lru;
+mod pace;
 mod queue;
 mod refusal;
 #[cfg(tenantry_seeded)]
@@ -47,6 +51,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use self::background::Share;
 use self::budget::{Claim, InTotal, Permit, Scope, State};
 use self::failure::Due;
+use self::fitness::Fitness;
 use self::lru::List;
 use self::queue::Waiter;
 use self::slots::Slots;
@@ -84,18 +89,6 @@ pub type PermitKey = Key<OfPermit>;
 pub type WaiterKey = Key<OfWaiter>;
 /// Names one tenant.
 pub(crate) type TenantKey = Key<OfTenant>;
-
-/// What an idle connection is good for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fitness {
-    Fit,
-    /// Past its lifetime.
-    Expired,
-    /// Its server was seen to break since it was last known to be alive.
-    Outdated,
-    /// Idle for `validate_after_idle`.
-    Aged,
-}
 
 /// The state of everything that is counted. See the module's documentation.
 pub struct Ledger<C, E> {
@@ -260,50 +253,6 @@ impl<C, E> Ledger<C, E> {
         let decision = fit.map_or(TryDecision::NotIdle, |permit| TryDecision::Take(self.take(permit, ask, now)));
         self.serve(now);
         decision
-    }
-
-    /// The tenant's newest idle connection that is fit to be handed out. What is unfit is put away on the search.
-    fn find_fit(&mut self, tenant: u32, background: bool, by_age: bool, now: Time) -> Option<u32> {
-        loop {
-            let newest = self.idle_for(tenant, background)?;
-            match self.fitness(newest, by_age, now) {
-                Fitness::Fit => return Some(newest),
-                // All others are older still; the caller can use one.
-                Fitness::Aged => {
-                    self.put_away(newest, Fitness::Aged, background, now);
-                    return None;
-                }
-                unfit => self.put_away(newest, unfit, background, now),
-            }
-        }
-    }
-
-    /// idle -> closing where its lifetime is over, else recycling, to find out whether it still lives. For background work it
-    /// is lent meanwhile.
-    fn put_away(&mut self, idle: u32, unfit: Fitness, background: bool, now: Time) {
-        if unfit == Fitness::Expired {
-            self.counters.closed_lifetime += 1;
-            return self.close_idle(idle, now);
-        }
-        self.take_out(idle, background);
-        let State::Idle(connection) = self.enter(idle, State::Recycling, now) else {
-            unreachable!("what stands in a list of idle connections is idle")
-        };
-        self.recycle(idle, connection);
-    }
-
-    #[inline]
-    fn fitness(&self, idle: u32, by_age: bool, now: Time) -> Fitness {
-        let permit = &self.permits[idle];
-        if permit.expires_at <= now {
-            Fitness::Expired
-        } else if permit.epoch != self.servers[permit.server as usize].epoch {
-            Fitness::Outdated
-        } else if by_age && now.saturating_sub(permit.since) >= self.settings.validate_after_idle {
-            Fitness::Aged
-        } else {
-            Fitness::Fit
-        }
     }
 
     /// idle -> in use.

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::budget::{Claim, Place, Promise, State};
+use super::fitness::Fitness;
 use super::queue::{Answer, Lane, Turn};
-use super::{Action, Fitness, Ledger, PermitKey, Time};
+use super::{Action, Ledger, PermitKey, Time};
 
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

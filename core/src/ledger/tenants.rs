@@ -3,9 +3,10 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::budget::{Counts, InServer, InTenant, Pace, Scope};
+use super::budget::{Counts, InServer, InTenant, Scope};
 use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
+use super::pace::Pace;
 use super::queue::{InLine, Lane, Ready, Turn};
 use super::{Action, Ledger, Time};
 use crate::config::TenantLimits;
