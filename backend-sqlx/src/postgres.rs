@@ -343,9 +343,14 @@ impl NativePool for PostgresFactory {
     }
 }
 
+/// What sqlx makes of a server that ends the connection instead of an answer to its first question, which is for TLS, as
+/// one does that stops, and a proxy whose server is gone: it takes the missing answer for a zero. No server says that.
+const ENDED_AT_ONCE: &str = "unexpected response from SSLRequest: 0x00";
+
 fn classify(error: &sqlx::Error) -> FailureKind {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) => FailureKind::Unreachable,
+        sqlx::Error::Protocol(text) if text.starts_with(ENDED_AT_ONCE) => FailureKind::Unreachable,
         error => match code_of(error) {
             Some("53300") => FailureKind::ServerFull,
             // Bad credentials, or a role that may not connect to this database.

@@ -3,6 +3,8 @@
 
 pub mod conformance;
 pub mod fake;
+#[cfg(all(unix, feature = "postgres", feature = "proxy"))]
+pub mod faults;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(all(unix, feature = "postgres"))]

@@ -56,6 +56,10 @@ pub struct Traffic {
     pub client_bytes: u64,
     /// Bytes read from the server.
     pub server_bytes: u64,
+    /// Sockets that were reset by order.
+    pub resets: u64,
+    /// Directions that were ended by order.
+    pub half_closes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,8 @@ struct Counters {
     round_trips: AtomicU64,
     client_bytes: AtomicU64,
     server_bytes: AtomicU64,
+    resets: AtomicU64,
+    half_closes: AtomicU64,
 }
 
 /// What the test wants now. The counts are of orders given; a connection carries out those given after its start.
@@ -157,6 +163,8 @@ impl Proxy {
             round_trips: read(&self.counters.round_trips),
             client_bytes: read(&self.counters.client_bytes),
             server_bytes: read(&self.counters.server_bytes),
+            resets: read(&self.counters.resets),
+            half_closes: read(&self.counters.half_closes),
         }
     }
 
@@ -187,7 +195,7 @@ impl Proxy {
     }
 
     /// Breaks every connection there is: whoever the direction leads to gets a reset (RST). The other side is told
-    /// nothing, and what it sends is lost.
+    /// nothing, and what it sends is lost. Done a moment later, as [`Traffic::resets`] tells.
     pub fn reset(&self, direction: Direction) {
         self.orders.send_modify(|orders| orders.way_mut(direction).resets += 1);
     }
@@ -198,7 +206,8 @@ impl Proxy {
         self.reset(Direction::ToClient);
     }
 
-    /// Ends one direction of every connection there is (FIN). Bytes of the other one still pass.
+    /// Ends one direction of every connection there is (FIN). Bytes of the other one still pass. Done a moment later, as
+    /// [`Traffic::half_closes`] tells.
     pub fn half_close(&self, direction: Direction) {
         self.orders.send_modify(|orders| orders.way_mut(direction).half_closes += 1);
     }

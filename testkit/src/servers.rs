@@ -8,5 +8,7 @@ mod postgres;
 mod sampler;
 mod supervisor;
 
-pub use postgres::{PostgresBuilder, PostgresError, PrivatePostgres, Role};
+#[cfg(feature = "proxy")]
+pub(crate) use postgres::connect;
+pub use postgres::{PostgresBuilder, PostgresError, PrivatePostgres, Role, Strangers};
 pub use sampler::{Sample, Sampler, Seen};

@@ -47,7 +47,13 @@ impl Relay {
         }
         let now = *self.orders.borrow();
         let was_reset = |direction| now.way(direction).resets > self.start.way(direction).resets;
-        let Self { client, server, mut orders, start, open: _open } = self;
+        let Self { client, server, mut orders, start, open } = self;
+        let reset = |socket: TcpStream| {
+            // With no time to linger, closing a socket sends a reset.
+            let _ = socket.set_zero_linger();
+            drop(socket);
+            open.0.resets.fetch_add(1, Ordering::SeqCst);
+        };
         let (mut left, other) = match (was_reset(Direction::ToClient), was_reset(Direction::ToServer)) {
             (true, false) => {
                 reset(client);
@@ -137,6 +143,9 @@ impl Lane<'_> {
         }
         let _ = self.to.shutdown().await;
         if !ended {
+            let by_order =
+                self.orders.borrow().way(self.direction).half_closes > self.start.way(self.direction).half_closes;
+            self.open.0.half_closes.fetch_add(u64::from(by_order), Ordering::SeqCst);
             // Half-closed by order: what still comes is read, so that the sender is not held up, and lost.
             while self.from.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
         }
@@ -187,11 +196,6 @@ async fn delayed(orders: &mut watch::Receiver<Orders>, direction: Direction) {
             changed = orders.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// With no time to linger, closing a socket sends a reset.
-fn reset(socket: TcpStream) {
-    let _ = socket.set_zero_linger();
 }
 
 async fn half_closed(mut orders: watch::Receiver<Orders>, start: Orders, direction: Direction) {

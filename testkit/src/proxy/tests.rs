@@ -114,10 +114,11 @@ async fn a_reset_reaches_the_side_it_is_for() {
     let error = stream.read(&mut [0]).await.expect_err("a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert!(ends.try_recv().is_err(), "the server knows nothing");
-    assert_eq!(proxy.open(), 1);
+    assert_eq!((proxy.open(), proxy.traffic().resets), (1, 1));
     proxy.reset(Direction::ToServer);
     assert_eq!(ends.recv().await, Some(End::Reset));
     proxy.until_open(0).await;
+    assert_eq!(proxy.traffic().resets, 2);
 
     let mut next = connect(&proxy).await;
     assert_eq!(ask(&mut next, b"b").await, b"b", "earlier orders do not concern it");

@@ -4,6 +4,7 @@ mod installation;
 mod template;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::fmt;
 use std::fs::Permissions;
@@ -20,6 +21,8 @@ use super::account::Account;
 use super::supervisor::{self, Stop, Supervised};
 use installation::Installation;
 use template::{SUPERUSER, Template};
+
+pub use trouble::Strangers;
 
 /// What a server writes when it can be connected to.
 const READY: &str = "database system is ready to accept connections";
@@ -195,6 +198,8 @@ pub struct PrivatePostgres {
     settings: Vec<(String, String)>,
     port: u16,
     password: String,
+    /// Its processes are stopped where they are.
+    frozen: bool,
 }
 
 impl PrivatePostgres {
@@ -232,7 +237,8 @@ impl PrivatePostgres {
         let folder = folder().map_err(&setup)?;
         let account = Account::pick(folder.path()).map_err(PostgresError::setup("find a user to run the server"))?;
         account.own(folder.path()).map_err(&setup)?;
-        Ok(Self { installation, account, running: None, folder, settings, port: 0, password: String::new() })
+        let (port, password) = (0, String::new());
+        Ok(Self { installation, account, running: None, folder, settings, port, password, frozen: false })
     }
 
     /// The first start, which makes the data and looks for a free port.
@@ -305,6 +311,7 @@ impl PrivatePostgres {
     }
 
     fn stop_by(&mut self, how: Stop) -> Result<(), PostgresError> {
+        self.thaw()?;
         let stopped = self.running.take().map_or(Ok(()), |running| running.stop(how));
         stopped.map_err(PostgresError::setup("stop the server"))
     }
@@ -408,6 +415,13 @@ impl PrivatePostgres {
     }
 }
 
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        // What is frozen does not hear that it is to end, until the postmaster loses its patience after 5 s.
+        let _ = self.thaw();
+    }
+}
+
 impl fmt::Debug for PrivatePostgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let running = self.running.is_some();
@@ -415,10 +429,10 @@ impl fmt::Debug for PrivatePostgres {
     }
 }
 
-type Connecting = tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>;
+pub(crate) type Connecting = tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>;
 
 /// A client, and the task that drives it.
-pub(super) async fn connect(config: &Config) -> Result<(Client, Connecting), tokio_postgres::Error> {
+pub(crate) async fn connect(config: &Config) -> Result<(Client, Connecting), tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     Ok((client, tokio::spawn(connection)))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Arguments: the server's folder, the file for what it writes, then the server and its arguments. Only the server
 /// keeps standard output, so that its end can be seen there. An end of input (the test is over) stops the server at
-/// once and removes the folder; a word only stops the server.
+/// once and removes the folder; a word only stops the server. One that is frozen is let go on, as it would not hear.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 folder=$1; log=$2; shift 2
@@ -26,6 +26,7 @@ case $word in
     fast) kill -INT $server ;;
     *) kill -QUIT $server ;;
 esac
+kill -CONT $server
 wait $server
 [ -n "$word" ] || rm -rf "$folder"
 "#;

@@ -94,7 +94,7 @@ impl Template {
     }
 }
 
-fn run(mut command: Command, doing: &'static str) -> Result<(), PostgresError> {
+pub(super) fn run(mut command: Command, doing: &'static str) -> Result<(), PostgresError> {
     let output = command.output().map_err(PostgresError::setup(doing))?;
     if output.status.success() {
         return Ok(());

@@ -120,3 +120,73 @@ fn what_a_url_would_read_as_its_own_is_encoded() {
     assert_eq!(encoded("a-Z_0.9~"), "a-Z_0.9~");
     assert_eq!(encoded("p@/#%:?' é"), "p%40%2F%23%25%3A%3F%27%20%C3%A9");
 }
+
+/// A session of the role `app` on a server that has it.
+async fn session(server: &PrivatePostgres) -> (Client, Connecting) {
+    let mut config = server.config("postgres");
+    connect(config.user("app").password("secret")).await.expect("connects")
+}
+
+fn with_app() -> PrivatePostgres {
+    PrivatePostgres::builder().max_connections(8).role(Role::new("app", "secret")).start().expect("a server")
+}
+
+#[tokio::test]
+async fn a_frozen_server_says_nothing_and_goes_on_where_it_was() {
+    let mut server = with_app();
+    let (client, _connection) = session(&server).await;
+    server.freeze().expect("freezes");
+    let silent = tokio::time::timeout(Duration::from_millis(50), client.simple_query("SELECT 1"));
+    assert!(silent.await.is_err());
+    std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).expect("the system accepts");
+    server.thaw().expect("thaws");
+    client.simple_query("SELECT 2").await.expect("the session lives");
+    session(&server).await;
+    server.freeze().expect("freezes");
+    server.restart().expect("a stop thaws");
+    session(&server).await;
+    server.freeze().expect("freezes");
+    let (folder, start) = (server.socket_dir().to_path_buf(), tokio::time::Instant::now());
+    drop(server);
+    assert!(!folder.exists());
+    // What does not hear that it is to end is killed after 5 s only.
+    println!("a frozen server was gone after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn ended_sessions_are_gone_and_others_are_not_until_their_database_is_dropped() {
+    let server = with_app();
+    server.run("postgres", "CREATE DATABASE \"a\"\"b\"").await.expect("made");
+    let (one, connection) = session(&server).await;
+    let mut config = server.config("a\"b");
+    let (other, _) = connect(config.user("app").password("secret")).await.expect("connects");
+    assert_eq!(server.end_sessions("app", "postgres").await.expect("ends"), 1);
+    let ended = connection.await.expect("no panic").expect_err("ended");
+    assert_eq!(ended.code().map(|code| code.code()), Some("57P01"));
+    assert!(one.simple_query("SELECT 1").await.is_err());
+    other.simple_query("SELECT 1").await.expect("lives");
+    server.drop_database("a\"b").await.expect("dropped with who is in it");
+    assert!(other.simple_query("SELECT 1").await.is_err());
+}
+
+#[tokio::test]
+async fn strangers_take_every_place_and_leave_them() {
+    let server = with_app();
+    let strangers = server.fill("app", "secret").await.expect("fills");
+    assert_eq!(strangers.count(), 5, "3 of 8 are for superusers");
+    assert_eq!(code(&server, ("app", "secret")).await.as_deref(), Some("53300"));
+    server.run("postgres", "SELECT 1").await.expect("a superuser is let in");
+    drop(strangers);
+    server.until(|now| now.of_role("app") == 0).await.expect("they leave");
+    assert_eq!(code(&server, ("app", "secret")).await, None);
+}
+
+#[tokio::test]
+async fn a_new_password_holds_for_who_comes_and_not_for_who_is_there() {
+    let server = with_app();
+    let (client, _connection) = session(&server).await;
+    server.set_password("app", "it's new").await.expect("changes");
+    client.simple_query("SELECT 1").await.expect("stays");
+    assert_eq!(code(&server, ("app", "secret")).await.as_deref(), Some("28P01"));
+    assert_eq!(code(&server, ("app", "it's new")).await, None);
+}
