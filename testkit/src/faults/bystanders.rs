@@ -106,7 +106,7 @@ impl Seen {
 
 impl Bystanders {
     /// Starts them.
-    pub(super) fn start<D: Driver>(pools: &TenantPools<D::Factory>) -> Self {
+    pub(super) fn start<D: Driver>(pools: &TenantPools<D::Factory>, patience: Duration) -> Self {
         let (tally, phase) = (Arc::new(Tally::default()), watch::Sender::new(Phase::Calm));
         let mut tasks = JoinSet::new();
         for (side, number) in [NEAR, FAR].into_iter().flat_map(|side| (0..ON_EACH).map(move |number| (side, number))) {
@@ -114,14 +114,14 @@ impl Bystanders {
             let tenant = format!("{side}-{number}");
             tasks.spawn(async move {
                 // Their connects are not what is measured, and on a busy machine one may take too long.
-                while let Outcome { word, retry_after } = visit::<D>(&pools, &tenant).await
+                while let Outcome { word, retry_after } = visit::<D>(&pools, &tenant, patience).await
                     && word != SERVED
                 {
                     tokio::time::sleep(retry_after.unwrap_or_default()).await;
                 }
                 while *phase.borrow() != Phase::Over {
                     let start = Instant::now();
-                    let Outcome { word, .. } = visit::<D>(&pools, &tenant).await;
+                    let Outcome { word, .. } = visit::<D>(&pools, &tenant, patience).await;
                     let took = start.elapsed();
                     let phase = *phase.borrow();
                     tally.add(side, phase, word, took);

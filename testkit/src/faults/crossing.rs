@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::bystanders::{Bystanders, ON_EACH, Seen};
 use super::gate::{GATED, Gate};
-use super::visit::{FAILED, GAVE_UP, HANGING, Outcome, PATIENCE, SERVED, acquire, visit};
+use super::visit::{FAILED, GAVE_UP, HANGING, Outcome, SERVED, acquire, visit};
 use super::{CHEAP, Driver, FAR, Fault, Login, Logins, Moment, NEAR, PASSWORD, ROLE, Trouble, VICTIM};
 use crate::proxy::{Direction, Flow, Proxy};
 use crate::servers::{PostgresError, PrivatePostgres, Role, Strangers};
@@ -53,7 +53,7 @@ pub struct Crossing {
     pub fault: Fault,
     /// What the connection did then.
     pub moment: Moment,
-    /// What came of that use: `served`, `closed`, `query failed`, `gave up` (after 1 s without an answer), or the error of the
+    /// What came of that use: `served`, `closed`, `query failed`, `gave up` (after a while without an answer), or the error of the
     /// acquire, such as `Connect(Unreachable)`.
     pub outcome: String,
     /// What the next caller met while the fault lasted.
@@ -168,22 +168,22 @@ impl<D: Driver> Cross<D> {
     /// The servers are of no use after it was dropped half-way.
     pub async fn make(&mut self, fault: Fault, moment: Moment) -> Result<Crossing, Trouble> {
         let pools = self.pools(fault, moment);
-        let bystanders = Bystanders::start::<D>(&pools);
+        let bystanders = Bystanders::start::<D>(&pools, fault.patience());
         bystanders.calm().await;
         let (user, mut gate) = self.prepare(&pools, fault, moment).await?;
         let strangers = self.begin(fault, gate.as_ref()).await?;
         if fault != Fault::Freeze {
             open(&mut gate).await;
         }
-        let outcome = Self::end_of(user, &pools).await?;
+        let outcome = Self::end_of(user, &pools, fault.patience()).await?;
         pools.check();
-        let next = visit::<D>(&pools, VICTIM).await;
+        let next = visit::<D>(&pools, VICTIM, fault.patience()).await;
         pools.check();
         self.end(fault, strangers).await?;
         open(&mut gate).await;
         let connects = |stats: &TenantStats| stats.totals.connects + stats.totals.connect_failures;
         let before = victim(&pools, connects);
-        let recovery = Self::recover(&pools, &format!("{fault}, {moment}")).await;
+        let recovery = Self::recover(&pools, fault, moment).await;
         let connects = victim(&pools, connects) - before;
         let seen = bystanders.stop().await?;
         let crossing = Crossing { fault, moment, outcome: outcome.word, next: next.word, recovery, connects };
@@ -233,7 +233,7 @@ impl<D: Driver> Cross<D> {
                 }
                 let task = {
                     let pools = pools.clone();
-                    tokio::spawn(async move { visit::<D>(&pools, VICTIM).await })
+                    tokio::spawn(async move { visit::<D>(&pools, VICTIM, fault.patience()).await })
                 };
                 match &gate {
                     Some(gate) => gate.reached().await?,
@@ -250,7 +250,7 @@ impl<D: Driver> Cross<D> {
             Moment::InUse => {
                 let gate = Gate::for_queries(&near).await?;
                 let lease = lease(pools).await;
-                let task = tokio::spawn(gated_query::<D>(lease, fault_begun));
+                let task = tokio::spawn(gated_query::<D>(lease, fault_begun, fault.patience()));
                 gate.reached().await?;
                 Ok((Use::Running { task, begun }, Some(gate)))
             }
@@ -333,14 +333,14 @@ impl<D: Driver> Cross<D> {
     }
 
     /// What came of the use that met the fault.
-    async fn end_of(user: Use, pools: &TenantPools<D::Factory>) -> Result<Outcome, Trouble> {
+    async fn end_of(user: Use, pools: &TenantPools<D::Factory>, patience: Duration) -> Result<Outcome, Trouble> {
         match user {
             Use::Running { task, begun } => {
                 // A task that has ended does not listen any more.
                 let _ = begun.send(());
                 Ok(task.await?)
             }
-            Use::Resting => Ok(visit::<D>(pools, VICTIM).await),
+            Use::Resting => Ok(visit::<D>(pools, VICTIM, patience).await),
             Use::Closing => {
                 until(|| victim(pools, |stats| stats.closing) == 0).await;
                 Ok("closed".into())
@@ -349,11 +349,11 @@ impl<D: Driver> Cross<D> {
     }
 
     /// Visits until one is served; what each met.
-    async fn recover(pools: &TenantPools<D::Factory>, what: &str) -> Vec<String> {
+    async fn recover(pools: &TenantPools<D::Factory>, fault: Fault, moment: Moment) -> Vec<String> {
         let mut met = Vec::new();
         while met.last().is_none_or(|word| word != SERVED) {
-            assert!(met.len() < RECOVERED_WITHIN, "{what}: not served again: {met:?}");
-            let outcome = visit::<D>(pools, VICTIM).await;
+            assert!(met.len() < RECOVERED_WITHIN, "{fault}, {moment}: not served again: {met:?}");
+            let outcome = visit::<D>(pools, VICTIM, fault.patience()).await;
             pools.check();
             if outcome.word != SERVED {
                 sleep(outcome.retry_after.unwrap_or_default()).await;
@@ -404,11 +404,15 @@ async fn open(gate: &mut Option<Gate>) {
 }
 
 /// Runs a query that is held, and leaves where there is no answer for long after the fault began.
-async fn gated_query<D: Driver>(mut lease: Lease<D::Factory>, begun: oneshot::Receiver<()>) -> Outcome {
+async fn gated_query<D: Driver>(
+    mut lease: Lease<D::Factory>,
+    begun: oneshot::Receiver<()>,
+    patience: Duration,
+) -> Outcome {
     let patience = async {
         // A test that failed does not say so.
         let _ = begun.await;
-        sleep(PATIENCE).await;
+        sleep(patience).await;
     };
     tokio::select! {
         answer = D::run(&mut lease, GATED) => match answer {

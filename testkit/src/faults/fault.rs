@@ -51,15 +51,25 @@ impl Fault {
         }
     }
 
-    /// `connect_timeout` and `acquire_timeout`. Short where nothing but they ends the waiting, and long where somebody
-    /// answers, so that a busy machine is not taken for a fault.
+    /// Whether nothing but time ends the waiting for an answer.
+    fn is_silent(self) -> bool {
+        matches!(self, Self::Delay(_) | Self::BlackHole(_) | Self::Reset(Direction::ToServer) | Self::Freeze)
+    }
+
+    /// `connect_timeout` and `acquire_timeout`. Short where they alone end the waiting, and long where somebody answers,
+    /// so that a busy machine is not taken for a fault.
     pub(super) fn timeouts(self) -> (Duration, Duration) {
         let (connect, acquire) = match self {
-            Self::Delay(_) | Self::BlackHole(_) | Self::Reset(Direction::ToServer) | Self::Freeze => (1_000, 3_000),
+            _ if self.is_silent() => (1_000, 3_000),
             Self::Full => (3_000, 3_000),
             _ => (10_000, 10_000),
         };
         (Duration::from_millis(connect), Duration::from_millis(acquire))
+    }
+
+    /// How long the user of a connection waits for an answer to a query before going away: chosen likewise.
+    pub(super) fn patience(self) -> Duration {
+        Duration::from_secs(if self.is_silent() { 1 } else { 20 })
     }
 }
 

@@ -111,7 +111,7 @@ fn visitors<D: Driver>(pools: &TenantPools<Gauged<D::Factory>>, names: Vec<Strin
         visitors.spawn(async move {
             let mut met_dead = 0;
             for _ in 0..VISITS {
-                let outcome = visit::<GaugedDriver<D>>(&pools, &name).await;
+                let outcome = visit::<GaugedDriver<D>>(&pools, &name, Duration::from_secs(20)).await;
                 match outcome.word.as_str() {
                     SERVED => return met_dead,
                     FAILED | GAVE_UP => met_dead += 1,

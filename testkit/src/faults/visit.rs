@@ -7,9 +7,6 @@ use tokio::time::timeout;
 
 use super::Driver;
 
-/// How long the user of a connection waits for an answer to a query before going away.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-
 /// An acquire that has no answer by then hangs: each has its own, much shorter deadline.
 const HANGS: Duration = Duration::from_secs(30);
 
@@ -62,13 +59,13 @@ pub(super) async fn acquire<F: PoolFactory>(pools: &TenantPools<F>, tenant: &str
     }
 }
 
-/// Acquires and asks something short.
-pub(super) async fn visit<D: Driver>(pools: &TenantPools<D::Factory>, tenant: &str) -> Outcome {
+/// Acquires and asks something short, and waits that long for an answer.
+pub(super) async fn visit<D: Driver>(pools: &TenantPools<D::Factory>, tenant: &str, patience: Duration) -> Outcome {
     let mut lease = match acquire(pools, tenant).await {
         Ok(lease) => lease,
         Err(outcome) => return outcome,
     };
-    match timeout(PATIENCE, D::run(&mut lease, "SELECT 1")).await {
+    match timeout(patience, D::run(&mut lease, "SELECT 1")).await {
         Ok(Ok(())) => SERVED.into(),
         Ok(Err(_)) => FAILED.into(),
         Err(_) => GAVE_UP.into(),
