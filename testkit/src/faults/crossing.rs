@@ -26,6 +26,9 @@ const ON_NEAR: u32 = (ON_EACH + 1) * PER_TENANT;
 /// The near server's `max_connections`, 3 of them for superusers: few, as strangers have to fill it.
 const SERVER_MAX: u32 = ON_NEAR + 6;
 
+/// Who takes every place of the near server.
+const STRANGER: &str = "stranger";
+
 /// How long a connection may take to be cleaned, and to be closed.
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -101,7 +104,8 @@ impl<D: Driver> Cross<D> {
         let role = || Role::new(ROLE, PASSWORD);
         let server = || PrivatePostgres::builder().setting("password_encryption", CHEAP).role(role());
         // A server that is told to stop waits that long for who has just come and said nothing yet.
-        let near = server().max_connections(SERVER_MAX).setting("authentication_timeout", "5s").start()?;
+        let near = server().max_connections(SERVER_MAX).setting("authentication_timeout", "5s");
+        let near = near.role(Role::new(STRANGER, PASSWORD)).start()?;
         let far = server().start()?;
         near.run("postgres", &format!("CREATE DATABASE {VICTIM}")).await?;
         for number in 0..ON_EACH {
@@ -295,7 +299,7 @@ impl<D: Driver> Cross<D> {
             }
             Fault::Freeze => self.at_server(PrivatePostgres::freeze).await?,
             Fault::Crash => self.at_server(PrivatePostgres::stop_immediate).await?,
-            Fault::Full => strangers = Some(self.near.lock().await.fill(ROLE, PASSWORD).await?),
+            Fault::Full => strangers = Some(self.near.lock().await.fill(STRANGER, PASSWORD).await?),
             Fault::DropDatabase => self.near.lock().await.drop_database(VICTIM).await?,
             Fault::NewPassword => self.near.lock().await.set_password(ROLE, "another-password").await?,
         }
@@ -309,10 +313,8 @@ impl<D: Driver> Cross<D> {
     async fn end(&self, fault: Fault, strangers: Option<Strangers>) -> Result<(), Trouble> {
         self.proxy.set_flows(Flow::Pass);
         if let Some(strangers) = strangers {
-            let count = strangers.count() as u64;
-            let before = self.near.lock().await.sample().await?.of_role(ROLE);
             drop(strangers);
-            self.near.lock().await.until(|now| now.of_role(ROLE) + count <= before).await?;
+            self.near.lock().await.until(|now| now.of_role(STRANGER) == 0).await?;
         }
         match fault {
             Fault::Freeze => self.at_server(PrivatePostgres::thaw).await?,
