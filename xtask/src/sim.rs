@@ -39,7 +39,9 @@ pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
 
 /// The step `sim-long`: seeds that nobody has played before.
 pub(crate) fn long_step(loudness: Loudness) -> Result<Tally> {
-    for size in ["--runs 300 --tenants 40 --hours 0.01", "--runs 5 --tenants 100000 --hours 0.5"] {
+    let sizes =
+        ["--runs 300 --tenants 40 --hours 0.01", "--tenants 1000 --hours 4", "--runs 5 --tenants 100000 --hours 0.5"];
+    for size in sizes {
         must(&mut cargo(&format!("{RUN} {size}")), loudness)?;
     }
     Ok(Tally::default())

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tenantry_core::FailureKind;
-use tenantry_testkit::sim::{Breakage, Crowd, Fault, Lasts, Operation, Pace, Plan, Report, Retries, Trouble, Whom};
+use tenantry_testkit::sim::{
+    Breakage, Crowd, Fault, Lasts, Operation, Pace, Plan, Report, Retries, Server, Trouble, Whom,
+};
 
 use crate::support::{MS, SECOND, always, arrivals, assert_all_served, crowd, one_crowd, play};
 
@@ -131,4 +133,26 @@ fn the_last_connection_of_the_budget_is_given_out() {
     assert_eq!(report.most_open, 10);
     assert_all_served(report.crowd("all"));
     assert!(report.crowd("all").p99() <= MS * 20, "nobody waits for anybody: {:?}", report.crowd("all").p99());
+}
+
+#[test]
+#[ignore = "fails so far: on the warm path nobody is served with what becomes free of the share"]
+fn background_work_goes_on_when_a_user_takes_over_what_it_had_left_idle() {
+    let once = |name, tenant, from, background| Crowd {
+        from,
+        background,
+        ..crowd(name, Whom::One(tenant), Pace::Once(1), Lasts::ms(10))
+    };
+    // Tenants 1 and 3 live on the second server, which takes one connection. Background work may have one in all.
+    let mut plan = one_crowd(4, 10, once("opens", 0, Duration::ZERO, true));
+    plan.servers.push(Server { cap: Some(1), ..Server::default() });
+    plan.crowds.push(once("user", 1, Duration::ZERO, false));
+    plan.crowds.push(once("waits", 3, MS * 100, true));
+    plan.crowds.push(once("takes over", 0, MS * 200, false));
+    (plan.settings.background_share, plan.settings.background_steals_after) = (Some(1), Duration::ZERO);
+    (plan.lasts, plan.check_every) = (SECOND * 2, 1);
+    let report = play("the share is free again", &plan);
+    let waits = report.crowd("waits");
+    assert_eq!(waits.granted, 1);
+    assert!(waits.p99() <= MS * 110, "it waits for nothing but its share: {:?}", waits.p99());
 }
