@@ -39,7 +39,8 @@ pub(super) async fn close(mut connection: Connection<MySql>, linger: Duration) {
         let _ = connection.into_raw().close_hard().await;
         return;
     }
-    // Until the server is done with a cancelled query, as it would read no goodbye before.
+    // Until the server is done with a cancelled query, as it would read no goodbye before. For a query that was dropped
+    // while it was prepared, and so never sent, sqlx awaits an answer all the same: that ends when the close's time does.
     let _ = drain(connection.parts().0).await;
     say_goodbye(connection.into_raw(), linger).await;
 }

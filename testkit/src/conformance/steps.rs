@@ -59,8 +59,9 @@ pub(super) use ensure;
 /// The longest that a server gets to notice that a connection is gone, where nobody can know.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The close of a connection gets this long, unless its time is what is checked.
-pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+/// The close of a connection gets this long, unless its time is what is checked: the default of `close_timeout`. A driver
+/// may use all of it for a connection whose last answer never comes.
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a server is asked what it counts. Nothing tells when that changes.
 const ASK_EVERY: Duration = Duration::from_millis(1);
