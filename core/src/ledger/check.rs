@@ -246,6 +246,12 @@ impl<C, E> Ledger<C, E> {
                 permit.tenant == index && matches!(permit.state, State::Recycling) && !permit.away
             });
             assert_eq!(tenant.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
+            let opening = self.permits.iter().filter(|(_, permit)| {
+                permit.tenant == index && matches!(permit.state, State::Opening) && permit.server == tenant.server
+            });
+            assert_eq!(tenant.opening as usize, opening.count(), "10: opens of {:?}", tenant.name);
+            let pools = tenant.line.iter(&self.waiters).filter(|&waiter| self.waiters[waiter].ask.pool > 0);
+            assert_eq!(tenant.pools_in_line as usize, pools.count(), "10: pool leases in line of {:?}", tenant.name);
         }
         for (index, server) in (0..).zip(&self.servers) {
             let promised = self.permits.iter().filter(|(_, permit)| {

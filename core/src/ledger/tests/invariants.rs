@@ -178,6 +178,14 @@ const CASES: &[Case] = &[
         let a = tenant(l, "a");
         l.tenants[a].recycling += 1;
     }),
+    ("10: opens of \"a\"", idle, |l| {
+        let a = tenant(l, "a");
+        l.tenants[a].opening += 1;
+    }),
+    ("10: pool leases in line of \"a\"", gathering, |l| {
+        let a = tenant(l, "a");
+        l.tenants[a].pools_in_line = 0;
+    }),
     ("10: opens promised on", promised, |l| l.servers[0].promised = 0),
     ("10: overdue closes", closing, |l| l.overdue += 1),
     ("11: only one gathers", gathering, |l| l.gathering = None),

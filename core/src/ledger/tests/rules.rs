@@ -468,3 +468,15 @@ fn a_tenant_takes_from_its_reserve_while_others_wait() {
     assert_eq!(rig.opens[0].1.as_str(), "system");
     rig.release(other, Health::Clean);
 }
+
+#[test]
+fn a_tenant_that_moves_takes_no_others_connections_with_it() {
+    let mut rig = Rig::with(4, 4);
+    rig.warm_up("a");
+    let waiter = rig.wait("b");
+    rig.step(|ledger, now| ledger.drain("a", now));
+    rig.closed();
+    assert!(rig.step(|ledger, now| ledger.resume("a", &"two".into(), now)));
+    rig.opened();
+    rig.granted(waiter);
+}

@@ -340,3 +340,15 @@ fn a_close_that_hangs_is_charged_until_it_ends() {
     rig.closed();
     assert_eq!(rig.opens.len(), 1);
 }
+
+#[test]
+fn no_more_is_validated_for_background_work_than_waits() {
+    let mut rig = rig(8, 4);
+    let both = [rig.lease("a"), rig.lease("a")];
+    both.into_iter().for_each(|held| rig.release(held, Health::Clean));
+    rig.now += rig.ledger.settings().validate_after_idle;
+    let waiter = rig.background("a");
+    assert_eq!((rig.recycles.len(), rig.counts()[1]), (1, 1));
+    rig.recycled();
+    rig.granted(waiter);
+}
