@@ -478,5 +478,5 @@ fn a_tenant_that_moves_takes_no_others_connections_with_it() {
     rig.closed();
     assert!(rig.step(|ledger, now| ledger.resume("a", &"two".into(), now)));
     rig.opened();
-    rig.granted(waiter);
+    assert_eq!(rig.granted(waiter).connection.tenant, "b");
 }

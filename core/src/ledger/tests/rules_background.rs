@@ -350,5 +350,5 @@ fn no_more_is_validated_for_background_work_than_waits() {
     let waiter = rig.background("a");
     assert_eq!((rig.recycles.len(), rig.counts()[1]), (1, 1));
     rig.recycled();
-    rig.granted(waiter);
+    assert_eq!(rig.granted(waiter).connection.tenant, "a");
 }
