@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Place, State};
-use super::queue::Answer;
+use super::queue::{Answer, Lane};
 use super::refusal::Refusal;
+use super::tenants::Mode;
 use super::{Action, Ledger, PermitKey, Time};
 use crate::FailureKind;
 
@@ -42,6 +43,8 @@ pub(super) struct Circuit<E> {
     retry_at: Time,
     /// No open is started until the backoff is over.
     resting: bool,
+    /// Somebody was refused for it since the last failure.
+    asked: bool,
     kind: FailureKind,
     pub(super) source: Option<Arc<E>>,
 }
@@ -127,10 +130,11 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         let probing = self.opening_soon(tenant) > 0 || !entry.line.is_empty();
-        let circuit = entry.circuit.as_ref()?;
+        let circuit = self.tenants[tenant].circuit.as_mut()?;
         if circuit.failures == 0 || !(circuit.resting || probing) {
             return None;
         }
+        circuit.asked = true;
         let retry_after = circuit.retry_at.saturating_sub(now).max(BACKOFF_BASE / 10);
         Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
     }
@@ -146,6 +150,24 @@ impl<C, E> Ledger<C, E> {
             circuit.resting = false;
             circuit.retry_at = circuit.retry_at.min(now);
             self.touch(tenant, now);
+        }
+    }
+
+    /// After a rest: where somebody asked meanwhile and a permit is free, a connect of the manager's own finds out whether the
+    /// tenant is back, so that no caller has to wait for that. Otherwise the next caller's connect is the probe.
+    fn probe(&mut self, tenant: u32, now: Time) {
+        let entry = &self.tenants[tenant];
+        let asked = entry.circuit.as_ref().is_some_and(|circuit| circuit.asked && !circuit.is_strangers());
+        let idle = entry.line.is_empty() && self.opening_soon(tenant) == 0;
+        if asked
+            && idle
+            && !self.closed
+            && entry.mode == Mode::Active
+            && entry.counts.all() < entry.cap
+            && self.has_slot(tenant, Lane::Common)
+            && self.has_room(tenant, Lane::Common)
+        {
+            self.start_open(tenant, false, now);
         }
     }
 
@@ -194,6 +216,7 @@ impl<C, E> Ledger<C, E> {
                 failed_at: Time::ZERO,
                 retry_at: Time::ZERO,
                 resting: false,
+                asked: false,
                 kind: FailureKind::Other,
                 source: None,
             })
@@ -208,7 +231,7 @@ impl<C, E> Ledger<C, E> {
         };
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
-        (circuit.kind, circuit.failed_at) = (kind, now);
+        (circuit.kind, circuit.failed_at, circuit.asked) = (kind, now, false);
         let before = std::mem::replace(&mut circuit.source, source.clone());
         if !circuit.resting {
             // Connects that were under way together and fail together are one failure.
@@ -324,7 +347,13 @@ impl<C, E> Ledger<C, E> {
             }
             self.due.pop_first();
             match due {
-                Due::Tenant(tenant) if self.tenants.live(tenant) => self.end_rest(tenant, now),
+                Due::Tenant(tenant) if self.tenants.live(tenant) => {
+                    let circuit = self.tenants[tenant].circuit.as_ref();
+                    if circuit.is_some_and(|circuit| circuit.resting && now >= circuit.retry_at) {
+                        self.end_rest(tenant, now);
+                        self.probe(tenant, now);
+                    }
+                }
                 Due::Tenant(_) => {}
                 Due::Server(server) => {
                     if let Some(full) = &mut self.servers[server as usize].full {

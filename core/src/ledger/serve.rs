@@ -130,7 +130,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Whether the tenant's server has an opening slot, where its lane needs one.
-    fn has_slot(&self, tenant: u32, lane: Lane) -> bool {
+    pub(super) fn has_slot(&self, tenant: u32, lane: Lane) -> bool {
         let server = &self.servers[self.tenants[tenant].server as usize];
         lane.is_pool() || server.scope.counts.of(Place::Opening) + server.promised < server.max_connecting
     }
@@ -141,7 +141,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Whether a permit is free for the tenant.
-    fn has_room(&self, tenant: u32, lane: Lane) -> bool {
+    pub(super) fn has_room(&self, tenant: u32, lane: Lane) -> bool {
         let (server, own) = (self.tenants[tenant].server, self.own_reserve(tenant, lane));
         self.servers[server as usize].scope.has_room(self.server_cap(server), own)
             && self.total.has_room(self.total.cap, own)
@@ -164,9 +164,7 @@ impl<C, E> Ledger<C, E> {
             }
             (Source::Victim(victim), _) => self.promise(victim, tenant, lane, now),
             (Source::Free, None) => {
-                let permit = self.take_permit(tenant, State::Opening, lane.is_background(), now);
-                let tenant = self.tenants[tenant].name.clone();
-                self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
+                self.start_open(tenant, lane.is_background(), now);
             }
             (Source::Free, Some(waiter)) => {
                 let permit = self.take_permit(tenant, State::Pool, false, now);
@@ -181,6 +179,13 @@ impl<C, E> Ledger<C, E> {
                 }
             }
         }
+    }
+
+    /// free -> opening. The caller has made sure of the room.
+    pub(super) fn start_open(&mut self, tenant: u32, background: bool, now: Time) {
+        let permit = self.take_permit(tenant, State::Opening, background, now);
+        let tenant = self.tenants[tenant].name.clone();
+        self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
     }
 
     /// Sets the permit of a connection that is being closed, or now closes, aside for a tenant.

@@ -189,6 +189,40 @@ fn a_failure_after_the_end_of_a_rest_that_nobody_noticed_begins_another() {
 }
 
 #[test]
+fn a_tenant_that_was_asked_for_is_probed_without_a_caller() {
+    let mut rig = Rig::with(2, 2);
+    fail(&mut rig, FIRST);
+    rig.pass(Duration::from_millis(FIRST + 1));
+    assert!(rig.opens.is_empty(), "nobody has asked since");
+    fail(&mut rig, FIRST * 2);
+    assert!(matches!(rig.refused("a"), Refusal::Unavailable { .. }));
+    rig.pass(Duration::from_millis(FIRST));
+    assert!(rig.opens.is_empty(), "it rests");
+    rig.pass(Duration::from_millis(FIRST + 1));
+    assert_eq!(rig.opens.len(), 1);
+    assert!(matches!(rig.refused("a"), Refusal::Unavailable { .. }), "one probe at a time");
+    rig.opened();
+    let _ = rig.warm("a");
+}
+
+#[test]
+fn no_probe_takes_what_others_hold_or_follows_a_name_that_nobody_has() {
+    let mut rig = Rig::with(2, 2);
+    fail(&mut rig, FIRST);
+    let _ = rig.refused("a");
+    let _others = [rig.lease("b"), rig.lease("b")];
+    rig.pass(Duration::from_millis(FIRST + 1));
+    assert!(rig.opens.is_empty() && rig.closes.is_empty());
+    let mut rig = Rig::with(2, 2);
+    let waiter = rig.wait("a");
+    rig.open_failed_by_chance(FailureKind::NoSuchTenant, 0);
+    let _ = rig.refusal(waiter);
+    let _ = rig.refused("a");
+    rig.pass(MS * 1_000);
+    assert!(rig.opens.is_empty());
+}
+
+#[test]
 fn the_memory_of_failures_outlives_the_connections() {
     let mut rig = Rig::with(2, 2);
     let held = rig.lease("a");

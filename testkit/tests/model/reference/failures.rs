@@ -7,7 +7,7 @@ use tenantry_core::{FailureKind, Phase};
 use super::super::expectation::{Answer, Command, Refusal, Reply};
 use super::super::operations::Trouble;
 use super::super::world::{MS, SERVERS, TENANTS};
-use super::{Reference, State, Time};
+use super::{Mode, Reference, State, Time};
 
 /// Two tenants that are told "full" within this time mean the server. The rules leave the window open.
 const FULL_WINDOW: Duration = Duration::from_secs(10);
@@ -23,6 +23,8 @@ pub(super) struct Memory {
     /// No open before this time...
     retry_at: Time,
     failed_at: Time,
+    /// Somebody was refused for it since.
+    asked: bool,
     /// ...and before it was noticed that it came.
     resting: bool,
     kind: FailureKind,
@@ -98,8 +100,9 @@ impl Reference {
         }
         let probing = self.opening_soon(tenant) + self.line_len(tenant) > 0;
         let now = self.now;
-        let memory = self.tenant(tenant).memory.as_ref()?;
+        let memory = self.tenant_mut(tenant).memory.as_mut()?;
         let open = memory.failures > 0 && (memory.resting || probing);
+        memory.asked |= open;
         open.then(|| Refusal::Unavailable {
             kind: memory.kind,
             // The end of a probe has no time of its own; 10 ms is the least that is told.
@@ -146,6 +149,7 @@ impl Reference {
             full: 0,
             retry_at: Time::ZERO,
             failed_at: Time::ZERO,
+            asked: false,
             resting: false,
             kind: FailureKind::Other,
             error: None,
@@ -157,7 +161,7 @@ impl Reference {
         // A rest whose time is over is none, noticed or not.
         self.end_backoff(tenant);
         let memory = self.memory(tenant);
-        (memory.kind, memory.error, memory.failed_at) = (kind, error, now);
+        (memory.kind, memory.error, memory.failed_at, memory.asked) = (kind, error, now, false);
         // Connects that were under way together and fail together are one failure.
         if !memory.resting {
             memory.failures += 1;
@@ -241,21 +245,40 @@ impl Reference {
         }
     }
 
+    /// What becomes possible again, in the order of its time.
     pub(super) fn end_backoffs(&mut self) {
         let now = self.now;
-        let until = |tenant: usize| self.tenants[tenant].as_ref()?.memory.as_ref().map(|memory| memory.retry_at);
-        let mut tenants: Vec<usize> = (0..TENANTS).collect();
-        tenants.sort_by_key(|&tenant| until(tenant));
-        for tenant in tenants {
-            self.end_backoff(tenant);
-            self.note_who_is_quiet();
-        }
-        for server in 0..SERVERS {
-            let entry = &mut self.servers[server];
-            entry.full = entry.full.take().filter(|full| now < full.refused_at + LONGEST);
-            if let Some(full) = &mut entry.full {
-                full.probing |= full.probe_at <= now;
+        let of_tenant = |tenant: usize| {
+            let entry = self.tenants[tenant].as_ref()?;
+            let memory = entry.memory.as_ref().filter(|memory| memory.resting)?;
+            Some((memory.retry_at, 0, entry.place as usize, tenant))
+        };
+        let of_server = |server: usize| {
+            let full = self.servers[server].full.as_ref()?;
+            Some([(full.probe_at, 1, server, server), (full.refused_at + LONGEST, 2, server, server)])
+        };
+        let servers = (0..SERVERS).filter_map(of_server).flatten();
+        let mut due: Vec<_> = (0..TENANTS).filter_map(of_tenant).chain(servers).filter(|due| due.0 <= now).collect();
+        due.sort_unstable();
+        for (_, kind, _, which) in due {
+            match (kind, &mut self.servers[which % SERVERS].full) {
+                (0, _) => {
+                    self.end_backoff(which);
+                    self.probe(which);
+                    self.note_who_is_quiet();
+                }
+                (1, Some(full)) => full.probing = true,
+                (_, full) => *full = None,
             }
+        }
+    }
+
+    /// Where somebody was refused meanwhile and a permit is free, the manager itself finds out whether the tenant is back.
+    fn probe(&mut self, tenant: usize) {
+        let asked = self.tenant(tenant).memory.as_ref().is_some_and(|memory| memory.asked && !memory.is_strangers());
+        let idle = self.line_len(tenant) == 0 && self.opening_soon(tenant) == 0;
+        if asked && idle && !self.closed && self.mode(tenant) == Some(Mode::Active) && self.may_open(tenant) {
+            self.start_open(tenant, false);
         }
     }
 }

@@ -178,9 +178,7 @@ impl Reference {
                 self.claim(permit, Claim::Promised { to: tenant, opens: pool.is_none(), background, lateness });
             }
             (Source::Free, None) => {
-                let permit = self.new_permit(tenant, State::Opening);
-                self.permit_mut(permit).background = place.background;
-                self.expected.opens.push((permit, tenant));
+                self.start_open(tenant, place.background);
             }
             (Source::Free, Some(pool)) => {
                 let permit = self.new_permit(tenant, State::Pool);
@@ -194,6 +192,19 @@ impl Reference {
                 }
             }
         }
+    }
+
+    pub(super) fn start_open(&mut self, tenant: usize, background: bool) {
+        let permit = self.new_permit(tenant, State::Opening);
+        self.permit_mut(permit).background = background;
+        self.expected.opens.push((permit, tenant));
+    }
+
+    /// Whether an open of the tenant could begin now, with a free permit.
+    pub(super) fn may_open(&self, tenant: usize) -> bool {
+        let server = self.server_of(tenant);
+        let place = Place { server, pool: false, at_cap: false, reserved: false, background: false, borrow: false };
+        self.has_slot(&place) && self.has_free_permit(tenant, &place)
     }
 
     fn had_turn(&mut self, tenant: usize) {
