@@ -205,10 +205,9 @@ impl<F: PoolFactory> Recycling<F> {
                 }
                 return;
             }
-            Some(Err(error)) if factory.classify(&error) == FailureKind::Unreachable => {
-                self.shared.with_now(|ledger, _| ledger.found_lost(permit));
-            }
-            Some(Err(_)) | None => {}
+            Some(Err(error)) if factory.classify(&error) != FailureKind::Unreachable => {}
+            // Lost, or silent, which may be the same: the others are asked before they are handed out.
+            Some(Err(_)) | None => self.shared.with_now(|ledger, _| ledger.found_lost(permit)),
         }
         self.into_closing().run().await;
     }

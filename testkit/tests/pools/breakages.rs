@@ -22,6 +22,22 @@ async fn a_cleaning_that_cannot_reach_the_server_casts_doubt_on_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cleaning_that_nobody_answers_casts_doubt_on_the_others() {
+    let fake = FakeFactory::new();
+    let recycle_timeout = Duration::from_millis(50);
+    let pools = TenantPools::builder(fake.clone()).max_connections(5).recycle_timeout(recycle_timeout).build().unwrap();
+    let dirty = pools.acquire("acme").await.unwrap();
+    dirty.set_health(Health::Dirty);
+    fake.on_tenant(Call::Recycle, "acme").next(Behavior::hangs());
+    drop(pools.acquire("other").await.unwrap());
+    drop(dirty);
+    fake.ended(Call::Close, 1).await;
+    assert_eq!(pools.stats().servers[0].epoch, 1);
+    drop(pools.acquire("other").await.unwrap());
+    assert_eq!(fake.calls_of(Call::Recycle, "other").started, 1, "asked before it is handed out");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cleaning_that_fails_otherwise_says_nothing_of_the_others() {
     let fake = FakeFactory::new();
     let pools = TenantPools::builder(fake.clone()).max_connections(5).build().unwrap();
