@@ -192,6 +192,10 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         let newest = self.idle_for(tenant, ask.background)?;
+        if self.permits[newest].background && !ask.background {
+            // It leaves the background's share, of which others may make use: the long way.
+            return None;
+        }
         let now = self.advance(now);
         (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, ask, now))
     }

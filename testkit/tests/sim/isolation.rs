@@ -136,7 +136,6 @@ fn the_last_connection_of_the_budget_is_given_out() {
 }
 
 #[test]
-#[ignore = "fails so far: on the warm path nobody is served with what becomes free of the share"]
 fn background_work_goes_on_when_a_user_takes_over_what_it_had_left_idle() {
     let once = |name, tenant, from, background| Crowd {
         from,

@@ -114,6 +114,8 @@ impl Reference {
         let Ask { background, caller, .. } = ask;
         let asked = !self.closed && self.mode(tenant) == Some(Mode::Active) && self.line_len(tenant) == 0;
         let newest = if asked { self.idle_for(tenant, background) } else { None };
+        // What leaves the share of background work may serve others, and this path serves nobody.
+        let newest = newest.filter(|&newest| background || !self.permit(newest).background);
         let fit = newest.filter(|&newest| self.fitness(newest, true) == Fitness::Fit);
         let reply = fit.map_or(Reply::NotIdle, |permit| self.take(permit, background, caller));
         self.call(Command::AcquireWarm { tenant, background, caller }, reply);
