@@ -14,3 +14,4 @@ mod rules_failures;
 mod rules_limits;
 mod rules_pools;
 mod rules_turns;
+mod rules_watch;

@@ -436,3 +436,18 @@ fn a_deadline_that_meets_a_grant_takes_it() {
     rig.opened();
     let Polled::Connection(_) = rig.step(|ledger, now| ledger.give_up(waiter, now)) else { panic!("it was granted") };
 }
+
+#[test]
+fn all_that_have_been_quiet_for_long_are_forgotten_at_once() {
+    let mut settings = Settings::new(4);
+    settings.forget_after = MS * 1_000;
+    let mut rig = Rig::new(settings);
+    for tenant in ["a", "b", "c"] {
+        rig.admit(tenant);
+    }
+    rig.pass(MS * 999);
+    rig.admit("young");
+    assert_eq!(rig.ledger.stats().tenants, 4);
+    rig.pass(MS);
+    assert_eq!(rig.ledger.stats().tenants, 1);
+}

@@ -1,0 +1,30 @@
+//! Waiting for an end: a watcher hears of its own tenant's last permit, and of nobody else's.
+
+use std::task::Waker;
+
+use super::rig::Rig;
+use crate::Health;
+use crate::ledger::Watched;
+
+impl Rig {
+    fn watch(&mut self, tenant: Option<&str>, watched: &mut Watched) -> bool {
+        self.step(|ledger, _| ledger.poll_empty(tenant, watched, Waker::noop().clone()))
+    }
+}
+
+#[test]
+fn a_watcher_is_woken_by_the_last_permit_of_its_tenant_and_by_no_other() {
+    let mut rig = Rig::with(4, 2);
+    let leases = [rig.lease("a"), rig.lease("a"), rig.lease("b")];
+    let (mut of_a, mut of_all) = (Watched::default(), Watched::default());
+    assert!(!rig.watch(Some("a"), &mut of_a) && !rig.watch(None, &mut of_all));
+    let [first, second, others] = leases;
+    for (held, woken) in [(first, 0), (others, 0), (second, 2)] {
+        rig.wakes = 0;
+        rig.release(held, Health::Broken);
+        rig.closed();
+        assert_eq!(rig.wakes, woken, "the last of `a` is the last of all");
+    }
+    assert!(rig.watch(Some("a"), &mut of_a) && rig.watch(None, &mut of_all));
+    assert!(rig.watch(Some("nobody"), &mut Watched::default()));
+}
