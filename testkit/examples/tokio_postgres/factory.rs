@@ -3,8 +3,7 @@ use std::time::Duration;
 
 use tenantry_core::{FailureKind, Health, PoolFactory, TenantId};
 use tokio::task::JoinHandle;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, types::ToSql};
 
 /// What `DISCARD ALL` does but for prepared statements, which the client remembers, after whatever transaction is open.
 const CLEAN: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
