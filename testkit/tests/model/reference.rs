@@ -5,6 +5,7 @@
 //! who is remembered in `reference/known.rs`, how a "no" is made in `reference/refusals.rs`.
 
 mod answers;
+mod background;
 mod commands;
 mod entries;
 mod failures;

@@ -11,7 +11,7 @@ const TURN: u64 = 1 << 20;
 
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug)]
-enum Source {
+pub(super) enum Source {
     Free,
     /// This connection is closing, or has to close first.
     After(u32),
@@ -19,7 +19,7 @@ enum Source {
 
 /// What is in the way of all who stand in the same place is the same.
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Place {
+pub(super) struct Place {
     server: usize,
     /// For a pool lease, which needs no opening slot.
     pool: bool,
@@ -28,9 +28,9 @@ struct Place {
     /// Within its reserve, which is kept free for it.
     reserved: bool,
     /// For background work, outside of the reserve...
-    background: bool,
+    pub(super) background: bool,
     /// ...to borrow an idle connection of its own, once the share allows.
-    borrow: bool,
+    pub(super) borrow: bool,
 }
 
 impl Reference {
@@ -259,20 +259,10 @@ impl Reference {
         of_kind(false).or_else(|| of_kind(true))
     }
 
-    fn stands_for_background(&self, tenant: usize) -> bool {
-        self.place_in_line(tenant).is_some_and(|place| place.background)
-    }
-
-    /// Whether the first in line that nothing is on its way to is background work.
-    fn next_is_background(&self, tenant: usize) -> bool {
-        let coming = self.openings_of(tenant) + self.recyclings_of(tenant) + self.promised_to(tenant);
-        self.line(tenant).nth(coming as usize).is_some_and(|waiter| waiter.background)
-    }
-
     /// Where a tenant stands that can use one more permit, as far as that is for itself to say: somebody in its line has
     /// none on its way, its own cap leaves room or something of its own can make room, and where it is for an open, it has
     /// an opening slot left. A promise counts as an open to come.
-    fn place_in_line(&self, tenant: usize) -> Option<Place> {
+    pub(super) fn place_in_line(&self, tenant: usize) -> Option<Place> {
         if self.mode(tenant) != Some(Mode::Active) {
             return None;
         }
@@ -379,37 +369,6 @@ impl Reference {
         closing.first().copied().or(idle(true)).or(idle(false)).map(Source::After)
     }
 
-    /// Rule 7: background work closes only what it left idle itself, and what was idle for long while it is below its share.
-    fn background_victim(&self, here: impl Fn(&Permit) -> bool) -> Option<Source> {
-        let below = self.has_share();
-        let closing = self.in_order(|permit| here(permit) && permit.is_spare() && (below || permit.background));
-        let idle = |background: bool| self.evictable(background).into_iter().find(|&idle| here(self.permit(idle)));
-        let long = |&idle: &u32| below && self.idle_for_long.is_some_and(|long| self.permit(idle).used_at <= long);
-        closing.first().copied().or(idle(true)).or(idle(false).filter(long)).map(Source::After)
-    }
-
-    fn background_source(
-        &self,
-        there: Room,
-        in_all: Room,
-        server: usize,
-        tenant: usize,
-        place: &Place,
-    ) -> Option<Source> {
-        if place.borrow {
-            let own = self.evictable(true).first().map(|&own| Source::After(own));
-            return if self.has_share() { Some(Source::Free) } else { own };
-        }
-        if !there.has_with(1) {
-            return None;
-        }
-        let victim_there = self.background_victim(|permit| permit.server == server);
-        if !there.has_with(0) || (self.was_told_full(tenant) && victim_there.is_some()) {
-            return victim_there;
-        }
-        if in_all.has_with(0) && self.has_share() { Some(Source::Free) } else { self.background_victim(|_| true) }
-    }
-
     /// On its server, and in all. Its own reserve is not for background work.
     fn rooms(&self, tenant: usize, place: &Place) -> (Room, Room) {
         let (mut there, mut in_all) = (self.server_room(tenant), self.total_room(tenant));
@@ -485,10 +444,6 @@ impl Reference {
         (!own).then_some(first)
     }
 
-    fn head_is_background(&self, tenant: usize) -> bool {
-        self.plain_head(tenant).is_some_and(|head| self.waiter(head).background)
-    }
-
     /// A connection may stay with its tenant until it has passed another over for the bound, and the other has waited for
     /// so long (rule 6).
     fn may_pass_over(&self, first: usize, permit: u32) -> bool {
@@ -505,7 +460,7 @@ impl Reference {
 }
 
 /// How much of a cap is taken, for one tenant.
-struct Room {
+pub(super) struct Room {
     cap: u32,
     /// What a full server takes at present. Reserves are kept out of the cap itself.
     takes: u32,
@@ -516,7 +471,7 @@ struct Room {
 
 impl Room {
     /// Whether there is a permit to take, once `more` came back.
-    fn has_with(&self, more: u32) -> bool {
+    pub(super) fn has_with(&self, more: u32) -> bool {
         self.all < self.takes + more && self.all + self.kept < self.cap + more
     }
 }
