@@ -2,7 +2,7 @@
 
 use tenantry_core::{AcquireError, FailureKind, LimitScope, Phase, ServerId, TenantLimits};
 use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{
     assert_about, assert_nothing_lost, hold, hold_many, limit, manager, ms, poll_once, secs, settle, soon, warm, within,
@@ -255,4 +255,21 @@ fn a_pool_lease_dropped_after_its_runtime_drops_its_pool() {
     drop(runtime);
     drop(lease);
     assert_eq!((fake.open().now, pools.stats().open()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_lease_has_one_deadline_for_its_permits_and_its_opening() {
+    let fake = FakeFactory::new();
+    fake.on(Call::OpenPool).always(Behavior::after(ms(80)));
+    let pools = manager(&fake, 1).build().unwrap();
+    let held = pools.acquire("other").await.unwrap();
+    let start = Instant::now();
+    let pool = tokio::spawn(pools.acquire_pool_with("acme", 1, within(ms(100))));
+    sleep(ms(60)).await;
+    drop(held);
+    let error = pool.await.unwrap().unwrap_err();
+    assert!(matches!(error, AcquireError::Timeout { phase: Phase::Connecting, .. }), "{error}");
+    assert_about(start.elapsed(), ms(100));
+    settle().await;
+    assert_nothing_lost(&pools, &fake).await;
 }

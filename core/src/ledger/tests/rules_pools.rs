@@ -150,3 +150,22 @@ fn pool_leases_of_two_tenants_take_turns() {
         rig.step(|ledger, now| ledger.free_pool(&permits, now));
     }
 }
+
+#[test]
+fn a_permit_that_was_promised_to_a_pool_opens_nothing_without_a_slot() {
+    let mut settings = Settings::new(2);
+    settings.max_connecting = Some(1);
+    let mut rig = Rig::new(settings);
+    rig.warm_up("victim");
+    let first = rig.wait("b");
+    let pool = rig.wait_pool("a", 1);
+    let second = rig.wait("a");
+    assert_eq!(rig.closes.len(), 1);
+    rig.cancel(pool);
+    rig.closed();
+    assert_eq!(rig.opens.len(), 1, "only `b`'s is under way");
+    rig.opened();
+    let _ = rig.granted(first);
+    rig.opened();
+    let _ = rig.granted(second);
+}
