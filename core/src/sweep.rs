@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, IntoFuture, pending, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::sync::Arc;
 use crate::{AcquireError, AcquireOptions, Lease, PoolFactory, Priority, TenantPools};
@@ -199,6 +200,8 @@ where
     let (mut running, mut names) = (JoinSet::new(), HashMap::new());
     let mut stopped = false;
     loop {
+        // A stop that has come is not asked for again.
+        stopped = stopped || poll_fn(|context| Poll::Ready(sweep.stop.as_mut().poll(context).is_ready())).await;
         while !stopped
             && running.len() < sweep.concurrency
             && let Some(tenant) = sweep.tenants.pop_front()
@@ -208,7 +211,7 @@ where
             let task = async move { work(acquire.await.map_err(SweepError::Acquire)?).await.map_err(SweepError::Work) };
             names.insert(sweep.pools.shared.runtime.spawn_in(&mut running, task), tenant);
         }
-        let Some(next) = next_or_stop(&mut running, &mut sweep.stop, &mut stopped).await else { break };
+        let Some(next) = running.join_next_with_id().await else { break };
         let (id, result) = match next {
             Ok((id, result)) => (id, result),
             // A task that was dropped was dropped with its runtime.
@@ -231,19 +234,4 @@ where
     }
     report.remaining = sweep.tenants.into();
     report
-}
-
-/// The next task that ends; None once all have. Notes on the way whether it is time to stop.
-async fn next_or_stop<R: 'static>(
-    running: &mut JoinSet<R>,
-    stop: &mut Stop,
-    stopped: &mut bool,
-) -> Option<Result<(Id, R), JoinError>> {
-    poll_fn(|context| {
-        if !*stopped && stop.as_mut().poll(context).is_ready() {
-            *stopped = true;
-        }
-        running.poll_join_next_with_id(context)
-    })
-    .await
 }

@@ -205,6 +205,17 @@ async fn a_sweep_that_is_stopped_finishes_what_it_began_and_goes_on_from_there()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_stopped_before_it_begins_begins_with_nobody() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 8).background_share(4).build().unwrap();
+    let sweep = pools.for_each_tenant(names(5), 4, |_| async { Ok::<(), Infallible>(()) });
+    let report = sweep.stop_when(async {}).await;
+    assert_eq!((report.done, report.remaining), (0, names(5)));
+    assert_eq!(fake.calls(Call::Connect).started, 0);
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sweep_that_is_dropped_leaves_nothing_behind() {
     let fake = FakeFactory::new();
     fake.on(Call::Connect).always(Behavior::after(ms(3)));
