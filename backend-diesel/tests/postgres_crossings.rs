@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl as _;
 use tenantry_diesel::tokio_postgres::Config;
 use tenantry_diesel::{PostgresConnection, PostgresFactory};
 use tenantry_testkit::faults::Moment::{Closing, Idle, InUse, JustUsed, Opening};
+use tenantry_testkit::faults::meets::{BROKEN_ONCE, DOWN, DOWN_OR_DEAD, NO_DATABASE, NO_DATABASE_OR_DEAD, SILENT};
 use tenantry_testkit::faults::{Cross, Driver, Fault, Login, Logins, Moment, PASSWORD, ROLE, Trouble, stampede};
 use tenantry_testkit::proxy::Direction::{ToClient, ToServer};
 
@@ -38,14 +39,6 @@ async fn crossed(fault: Fault, lines: [(Moment, &str, &str, usize); 5]) -> Strin
     let mut cross = Cross::<Diesel>::new().await.expect("servers");
     cross.assert(fault, &lines).await.expect("servers that do as they are told")
 }
-
-/// A tenant whose connect failed rests for a moment, by chance for so short a one that the next is tried already.
-const SILENT: &str = "Timeout(Connecting)|Unavailable(Unreachable)";
-const BROKEN_ONCE: &str = "served|Unavailable(Unreachable)";
-const DOWN: &str = "Connect(Unreachable)|Unavailable(Unreachable)";
-const DOWN_OR_DEAD: &str = "Connect(Unreachable)|Unavailable(Unreachable)|query failed";
-const NO_DATABASE: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)";
-const NO_DATABASE_OR_DEAD: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)|query failed";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_to_the_server() {

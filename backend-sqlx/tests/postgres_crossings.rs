@@ -5,6 +5,9 @@ use sqlx::Postgres;
 use sqlx::postgres::PgConnectOptions;
 use tenantry_sqlx::{Connection, PostgresFactory};
 use tenantry_testkit::faults::Moment::{Closing, Idle, InUse, JustUsed, Opening};
+use tenantry_testkit::faults::meets::{
+    BROKEN_ONCE, DOWN, DOWN_OR_DEAD, NO_DATABASE, NO_DATABASE_OR_DEAD, NOT_LET_IN, SILENT,
+};
 use tenantry_testkit::faults::{Cross, Driver, Fault, Login, Logins, Moment, PASSWORD, ROLE, Trouble, stampede};
 use tenantry_testkit::proxy::Direction::{ToClient, ToServer};
 
@@ -44,15 +47,6 @@ const ALL_SERVED: [(Moment, &str, &str, usize); 5] = [
     (InUse, "served", "served", 0),
     (Closing, "closed", "served", 0),
 ];
-
-/// A tenant whose connect failed rests for a moment, by chance for so short a one that the next is tried already.
-const SILENT: &str = "Timeout(Connecting)|Unavailable(Unreachable)";
-const BROKEN_ONCE: &str = "served|Unavailable(Unreachable)";
-const DOWN: &str = "Connect(Unreachable)|Unavailable(Unreachable)";
-const DOWN_OR_DEAD: &str = "Connect(Unreachable)|Unavailable(Unreachable)|query failed";
-const NO_DATABASE: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)";
-const NO_DATABASE_OR_DEAD: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)|query failed";
-const NOT_LET_IN: &str = "Connect(Auth)|Unavailable(Auth)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_way_to_the_server_costs_time_alone() {

@@ -92,3 +92,22 @@ pub const PASSWORD: &str = "the-password";
 
 /// How passwords are stored, so that a login is no work to speak of for a busy machine.
 const CHEAP: &str = "md5";
+
+/// What the next caller meets while a fault lasts. A tenant whose connect failed rests for a moment, by chance for so short a
+/// one that the next is tried already; so each of these has two words at least.
+pub mod meets {
+    /// Nobody answers.
+    pub const SILENT: &str = "Timeout(Connecting)|Unavailable(Unreachable)";
+    /// One connect was broken.
+    pub const BROKEN_ONCE: &str = "served|Unavailable(Unreachable)";
+    /// Nobody is there.
+    pub const DOWN: &str = "Connect(Unreachable)|Unavailable(Unreachable)";
+    /// Nobody is there, and this one may be the first to find its connection dead.
+    pub const DOWN_OR_DEAD: &str = "Connect(Unreachable)|Unavailable(Unreachable)|query failed";
+    /// The database is gone.
+    pub const NO_DATABASE: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)";
+    /// The database is gone, and this one may be the first to find its connection dead.
+    pub const NO_DATABASE_OR_DEAD: &str = "Connect(NoSuchTenant)|Unavailable(NoSuchTenant)|query failed";
+    /// The password is another one now.
+    pub const NOT_LET_IN: &str = "Connect(Auth)|Unavailable(Auth)";
+}
