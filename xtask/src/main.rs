@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | model | loom | seeded | sim | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | model | loom | seeded | guard | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod demo;
+mod guard;
 mod loom;
 mod model;
 mod needs;
@@ -31,6 +32,8 @@ enum Chore {
     Model(model::Args),
     /// Bugs planted on purpose, each of which some suite must notice
     Seeded(run::Loudness),
+    /// Instructions and allocations of an operation, against bounds
+    Guard(run::Loudness),
     /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
     Demo(demo::Args),
     /// Hours of the manager's life in seconds: the real ledger under virtual time, with crowds, failing servers and operators
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Loom(loudness) => test::one("loom", &loudness),
         Chore::Model(args) => model::model(&args),
         Chore::Seeded(loudness) => test::one("seeded", &loudness),
+        Chore::Guard(loudness) => test::one("guard", &loudness),
         Chore::Demo(args) => demo::demo(&args),
         Chore::Sim(args) => sim::sim(&args),
     };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{Loudness, must, program, works};
 
-/// A program from outside that some tests start.
+/// A program from outside that some tests, or another step, start.
 pub(crate) struct Server {
     /// The word for `--without`; the tests that start it have this word in their target's name or in their path.
     pub(crate) name: &'static str,
@@ -31,6 +31,9 @@ pub(crate) const SERVERS: &[Server] = &[Server {
     ],
     package: "postgresql",
 }];
+
+/// Counts instructions, for the step `guard`, which is what can be left out.
+pub(crate) const VALGRIND: Server = Server { name: "guard", program: "valgrind", folders: &[], package: "valgrind" };
 
 impl Server {
     /// The program's path, if it is on this machine.

@@ -12,7 +12,7 @@ use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{demo, loom, model, seeded, sim};
+use crate::{demo, guard, loom, model, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step { name: "loom", long: false, run: |args| loom::step(args.loudness) },
     Step { name: "model", long: false, run: |args| model::step(args.loudness) },
     Step { name: "seeded", long: false, run: |args| seeded::step(args.loudness) },
+    Step { name: "guard", long: false, run: |args| guard::step(args.loudness) },
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
     Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
