@@ -7,7 +7,7 @@ pub mod fake;
 pub mod faults;
 #[cfg(feature = "proxy")]
 pub mod proxy;
-#[cfg(all(unix, feature = "postgres"))]
+#[cfg(all(unix, any(feature = "mariadb", feature = "postgres")))]
 pub mod servers;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -15,5 +15,7 @@ pub mod sim;
 pub use fake::{Behavior, Call, Event, FakeConnection, FakeError, FakeFactory, FakePool, Gate};
 #[cfg(feature = "proxy")]
 pub use proxy::{Direction, Flow, Proxy};
+#[cfg(all(unix, feature = "mariadb"))]
+pub use servers::{MariaDbError, PrivateMariaDb};
 #[cfg(all(unix, feature = "postgres"))]
 pub use servers::{PostgresError, PrivatePostgres, Sampler};

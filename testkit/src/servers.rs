@@ -1,14 +1,25 @@
-//! Servers of a test's own: [`PrivatePostgres`], and [`Sampler`], which watches what the server counts.
+//! Servers of a test's own: [`PrivatePostgres`], with [`Sampler`], which watches what it counts, and
+//! [`PrivateMariaDb`].
 //!
 //! A server lives in a temporary folder and ends with the value that stands for it, when the test panics and when
 //! its process is killed, too. A server that cannot be had is an error and so a failing test; nothing is skipped.
 
 mod account;
+#[cfg(feature = "mariadb")]
+mod mariadb;
+mod place;
+#[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
 mod sampler;
 mod supervisor;
+mod template;
 
-#[cfg(feature = "proxy")]
+#[cfg(feature = "mariadb")]
+pub use mariadb::{MariaDbBuilder, MariaDbError, PrivateMariaDb, User};
+#[cfg(all(feature = "postgres", feature = "proxy"))]
 pub(crate) use postgres::connect;
+#[cfg(feature = "postgres")]
 pub use postgres::{PostgresBuilder, PostgresError, PrivatePostgres, Role, Strangers};
+#[cfg(feature = "postgres")]
 pub use sampler::{Sample, Sampler, Seen};

@@ -1,4 +1,4 @@
-//! Who a server runs as: PostgreSQL refuses to run as root, so a test that is root runs it as somebody else.
+//! Who a server runs as: servers refuse to run as root, so a test that is root runs them as somebody else.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Users to run a server as, first choice first.
-const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+/// Who runs a server for which its package made no user.
+const NOBODY: &str = "nobody";
+
+/// What the names of variables begin with that a server or its programs would read.
+const SETTINGS: [&str; 3] = ["PG", "MYSQL", "MARIADB"];
 
 /// Who runs the server's programs and owns its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +23,17 @@ pub(super) enum Account {
 }
 
 impl Account {
-    /// Looks at who owns `made_by_us`, which tells who we are, and picks another user if that is root.
-    pub(super) fn pick(made_by_us: &Path) -> io::Result<Self> {
+    /// Looks at who owns `made_by_us`, which tells who we are, and picks another user if that is root: `preferred`,
+    /// else `nobody`.
+    pub(super) fn pick(made_by_us: &Path, preferred: &str) -> io::Result<Self> {
         let uid = fs::metadata(made_by_us)?.uid();
         if uid != 0 {
             return Ok(Self::Own { uid });
         }
         let users = fs::read_to_string("/etc/passwd")?;
-        let found = UNPRIVILEGED.iter().find_map(|name| look_up(&users, name));
-        found
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "neither `postgres` nor `nobody` is in /etc/passwd"))
+        let found = [preferred, NOBODY].iter().find_map(|name| look_up(&users, name));
+        let missing = || format!("neither `{preferred}` nor `{NOBODY}` is in /etc/passwd");
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing()))
     }
 
     pub(super) fn uid(self) -> u32 {
@@ -46,11 +50,11 @@ impl Account {
         }
     }
 
-    /// A command that runs as the account, knowing nothing of the test's own PostgreSQL settings and language.
+    /// A command that runs as the account, knowing nothing of the test's own settings of servers and language.
     pub(super) fn command(self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
+            if SETTINGS.iter().any(|start| name.to_string_lossy().starts_with(start)) {
                 command.env_remove(name);
             }
         }

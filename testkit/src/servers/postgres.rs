@@ -1,16 +1,13 @@
 //! A PostgreSQL server of the test's own: [`PrivatePostgres`]. Its process is in `supervisor.rs`.
 
+mod initdb;
 mod installation;
-mod template;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
 use std::fmt;
-use std::fs::Permissions;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,9 +15,11 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::account::Account;
-use super::supervisor::{self, Stop, Supervised};
+use super::place::{HOST, PORTS_TRIED, encoded, folder, free_port};
+use super::supervisor::{self, Signals, Stop, Supervised};
+use super::template::Failed;
+use initdb::SUPERUSER;
 use installation::Installation;
-use template::{SUPERUSER, Template};
 
 pub use trouble::Strangers;
 
@@ -30,18 +29,8 @@ const READY: &str = "database system is ready to accept connections";
 /// How long a start may take; generous, as a machine that runs tests is busy.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often a port that somebody else took first is replaced by another one.
-const PORTS_TRIED: u32 = 5;
-
-/// Ports are taken from below those that systems give to outgoing connections, so that a stopped server finds its
-/// port free when it starts again.
-const PORTS: std::ops::Range<u16> = 15_000..32_000;
-
-/// Memory that has to be free for a server to be kept there: enough for some that run at once.
-const ROOM_IN_MEMORY: u64 = 4 << 30;
-
-/// The longest path of a socket that every system takes.
-const LONGEST_SOCKET_PATH: usize = 100;
+/// SIGINT is its fast shutdown, SIGQUIT its immediate one.
+const SIGNALS: Signals = Signals { fast: "INT", immediate: "QUIT" };
 
 /// Why there is no server. A test that needs one fails with it; it never skips.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +70,12 @@ pub enum PostgresError {
 impl PostgresError {
     fn setup(doing: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Setup { doing, source }
+    }
+}
+
+impl From<Failed> for PostgresError {
+    fn from(Failed { doing, source }: Failed) -> Self {
+        Self::Setup { doing, source }
     }
 }
 
@@ -234,8 +229,9 @@ impl PrivatePostgres {
         let setup = PostgresError::setup("make the server's folder");
         let not_installed = || PostgresError::NotInstalled { searched: Installation::places() };
         let installation = Installation::find().ok_or_else(not_installed)?;
-        let folder = folder().map_err(&setup)?;
-        let account = Account::pick(folder.path()).map_err(PostgresError::setup("find a user to run the server"))?;
+        let folder = folder("tenantry-pg-", ".s.PGSQL.65535.lock").map_err(&setup)?;
+        let account = Account::pick(folder.path(), "postgres");
+        let account = account.map_err(PostgresError::setup("find a user to run the server"))?;
         account.own(folder.path()).map_err(&setup)?;
         let (port, password) = (0, String::new());
         Ok(Self { installation, account, running: None, folder, settings, port, password, frozen: false })
@@ -243,8 +239,7 @@ impl PrivatePostgres {
 
     /// The first start, which makes the data and looks for a free port.
     fn start_first(&mut self) -> Result<(), PostgresError> {
-        let template = Template::of(&self.installation, self.account)?;
-        self.password = template.unpack(self.folder.path(), &self.installation)?;
+        self.password = initdb::unpack(self.folder.path(), &self.installation, self.account)?;
         let mut tried = 1;
         loop {
             self.port = free_port().map_err(PostgresError::setup("find a free port"))?;
@@ -270,13 +265,13 @@ impl PrivatePostgres {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let mut words = vec![path(&self.installation.program("postgres")), "-D".into(), path(&folder.join("data"))];
         let (socket, port) = (path(folder), self.port.to_string());
-        let own = [("listen_addresses", "127.0.0.1"), ("port", &port), ("unix_socket_directories", &socket)];
+        let own = [("listen_addresses", HOST), ("port", &port), ("unix_socket_directories", &socket)];
         let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in given.chain(own) {
             words.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
         let shell = self.account.command("/bin/sh");
-        let started = Supervised::start(shell, folder, &self.log_file(), &words);
+        let started = Supervised::start(shell, folder, &self.log_file(), SIGNALS, &words);
         let started = started.map_err(PostgresError::setup("start the server"))?;
         if started.wait_for(READY, START_WITHIN) {
             self.running = Some(started);
@@ -328,7 +323,7 @@ impl PrivatePostgres {
     /// The address that it listens on for TCP.
     #[must_use]
     pub fn host(&self) -> &'static str {
-        "127.0.0.1"
+        HOST
     }
 
     /// The port that it listens on; it stays the same over a restart.
@@ -437,54 +432,10 @@ pub(crate) async fn connect(config: &Config) -> Result<(Client, Connecting), tok
     Ok((client, tokio::spawn(connection)))
 }
 
-/// A folder whose socket has a short enough path.
-fn folder() -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("tenantry-pg-").permissions(Permissions::from_mode(0o700));
-    if let Some(memory) = memory() {
-        return builder.tempdir_in(memory);
-    }
-    let folder = builder.tempdir()?;
-    if folder.path().join(".s.PGSQL.65535.lock").as_os_str().len() <= LONGEST_SOCKET_PATH {
-        return Ok(folder);
-    }
-    builder.tempdir_in("/tmp")
-}
-
-/// Linux's folder in memory, where nobody has named another one and there is room. A database is 300 files of 7 MB
-/// in all; on a disk, removing a server with 50 of them takes longer than most tests.
-fn memory() -> Option<&'static Path> {
-    let memory = Path::new("/dev/shm");
-    if std::env::var_os("TMPDIR").is_some() {
-        return None;
-    }
-    let found = rustix::fs::statvfs(memory).ok()?;
-    let writable = tempfile::tempfile_in(memory).is_ok();
-    (writable && found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_IN_MEMORY).then_some(memory)
-}
-
-fn free_port() -> io::Result<u16> {
-    let try_one = |_| {
-        let port = fastrand::u16(PORTS);
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port)
-    };
-    let mut tries = (0..100).map(try_one).skip_while(Result::is_err);
-    tries.next().unwrap_or_else(|| Err(io::ErrorKind::AddrInUse.into()))
-}
-
 fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// Percent-encodes everything that has a meaning in a URL.
-fn encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

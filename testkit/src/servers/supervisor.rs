@@ -12,19 +12,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Arguments: the server's folder, the file for what it writes, then the server and its arguments. Only the server
-/// keeps standard output, so that its end can be seen there. An end of input (the test is over) stops the server at
-/// once and removes the folder; a word only stops the server. One that is frozen is let go on, as it would not hear.
+/// Arguments: the server's folder, the file for what it writes, the signals that stop it in order and at once, then the
+/// server and its arguments. Only the server keeps standard output, so that its end can be seen there. An end of input
+/// (the test is over) stops the server at once and removes the folder; a word only stops the server. One that is frozen
+/// is let go on, as it would not hear.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
-folder=$1; log=$2; shift 2
+folder=$1; log=$2; fast=$3; immediate=$4; shift 4
 "$@" 2>>"$log" &
 server=$!
 exec >/dev/null 2>&1
 read -r word
 case $word in
-    fast) kill -INT $server ;;
-    *) kill -QUIT $server ;;
+    fast) kill -$fast $server ;;
+    *) kill -$immediate $server ;;
 esac
 kill -CONT $server
 wait $server
@@ -41,6 +42,13 @@ pub(super) enum Stop {
     Fast,
     /// Drops everything, as a crash would.
     Immediate,
+}
+
+/// The names of the signals by which a server is stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signals {
+    pub(super) fast: &'static str,
+    pub(super) immediate: &'static str,
 }
 
 /// A server that runs. Dropping it stops it at once and removes its folder.
@@ -82,8 +90,15 @@ impl Supervised {
     /// Starts `server`, whose files are in `folder`, and which writes to its standard error, which is added to `log`.
     ///
     /// `shell` is a command that runs `/bin/sh` as the right user.
-    pub(super) fn start(mut shell: Command, folder: &Path, log: &Path, server: &[String]) -> io::Result<Self> {
-        shell.arg("-c").arg(SCRIPT).arg("supervisor").arg(folder).arg(log).args(server);
+    pub(super) fn start(
+        mut shell: Command,
+        folder: &Path,
+        log: &Path,
+        signals: Signals,
+        server: &[String],
+    ) -> io::Result<Self> {
+        shell.arg("-c").arg(SCRIPT).arg("supervisor").arg(folder).arg(log);
+        shell.args([signals.fast, signals.immediate]).args(server);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // Ctrl-C at the terminal is for whom the server is there for, not for the server.
         shell.process_group(0);
@@ -159,6 +174,7 @@ pub(super) fn read(log: &Path) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const SIGNALS: Signals = Signals { fast: "INT", immediate: "QUIT" };
     const LONG: Duration = Duration::from_secs(60);
 
     /// A server that says when it is ready and which signal ended it.
@@ -171,7 +187,7 @@ mod tests {
     }
 
     fn start(folder: &Path, log: &Path, server: &[String]) -> Supervised {
-        Supervised::start(Command::new("/bin/sh"), folder, log, server).expect("a shell")
+        Supervised::start(Command::new("/bin/sh"), folder, log, SIGNALS, server).expect("a shell")
     }
 
     fn start_ready(folder: &Path, log: &Path) -> Supervised {

@@ -8,6 +8,7 @@ use std::process::Command;
 use tokio_postgres::Client;
 
 use super::{Connecting, PostgresError, PrivatePostgres, connect, identifier, literal};
+use crate::servers::template::run;
 
 /// Ends the sessions of one role in one database, and waits until each of them is gone.
 const END_SESSIONS: &str = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity \
@@ -69,7 +70,7 @@ impl PrivatePostgres {
         // A child that has just ended makes `kill` complain, which is all right.
         let mut kill = self.account.command("/bin/sh");
         kill.args(["-c", "kill -$0 \"$@\" 2>/dev/null; true", signal]).args(processes.iter().map(u32::to_string));
-        super::template::run(kill, "send a signal to the server")
+        Ok(run(kill, "send a signal to the server")?)
     }
 
     /// Ends the sessions of `role` in `database` with SQLSTATE 57P01, as an administrator does (`pg_terminate_backend`),
