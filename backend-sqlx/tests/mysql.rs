@@ -1,57 +1,16 @@
-//! The MySQL driver against a server named by the variable `TENANTRY_TEST_MYSQL_URL`, such as
-//! `mysql://root@127.0.0.1:3306`, on which the tests make and drop databases whose names begin with `tenantry-test-`:
-//! `cargo test --features mysql --test mysql -- --ignored`.
+//! The MySQL driver against a private MariaDB: what a lease's user leaves, and what the driver makes of it.
 
 mod support;
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Acquire, Executor, MySql, QueryBuilder};
-use support::{PATIENCE, StandIn, in_time, polled_once, tenant};
-use tenantry_core::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision, TenantId, TenantPools};
-use tenantry_sqlx::{Connection, Error, MySqlFactory};
-
-type Lease = StandIn<Connection<MySql>>;
-
-fn options() -> MySqlConnectOptions {
-    let url = std::env::var("TENANTRY_TEST_MYSQL_URL").expect("TENANTRY_TEST_MYSQL_URL names a server");
-    url.parse().expect("a good URL")
-}
-
-/// A database of the test's own, with one table.
-struct Server {
-    factory: MySqlFactory,
-    acme: TenantId,
-}
-
-impl Server {
-    async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let acme = tenant(&format!("tenantry-test-{}-{number}", std::process::id()));
-        let server = Self { factory: MySqlFactory::new(options()), acme };
-        assert_eq!(server.factory.create(&server.acme).await.expect("a new database"), Created::New);
-        let mut lease = server.lease().await;
-        let table = "CREATE TABLE note (id INT AUTO_INCREMENT PRIMARY KEY, text TEXT NOT NULL)";
-        lease.execute(table).await.expect("a table");
-        server.factory.close(lease.into_inner(), PATIENCE).await;
-        server
-    }
-
-    async fn lease(&self) -> Lease {
-        StandIn::new(self.factory.connect(&self.acme).await.expect("the database is there"))
-    }
-
-    fn health(&self, lease: &mut Lease) -> Health {
-        self.factory.health(lease)
-    }
-
-    async fn end(self) {
-        assert_eq!(self.factory.drop_database(&self.acme).await.expect("it can be dropped"), Dropped::Gone);
-    }
-}
+use support::mysql::{Lease, Server, options};
+use support::{PATIENCE, in_time, polled_once, tenant};
+use tenantry_core::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision, TenantPools};
+use tenantry_sqlx::{Error, MySqlFactory};
+use tenantry_testkit::PrivateMariaDb;
+use tenantry_testkit::servers::User;
 
 async fn count(lease: &mut Lease) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(&mut **lease).await.expect("a count")
@@ -64,7 +23,6 @@ async fn over_acquire<'c, A: Acquire<'c, Database = MySql> + Send>(acquire: A) -
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn plain_statements_and_resolved_transactions_leave_a_connection_clean() {
     let server = Server::new().await;
     let mut lease = server.lease().await;
@@ -80,30 +38,26 @@ async fn plain_statements_and_resolved_transactions_leave_a_connection_clean() {
         Ok::<_, sqlx::Error>(lease)
     });
     let mut lease = in_time(task).await.unwrap().unwrap();
-    assert_eq!(server.health(&mut lease), Health::Clean);
+    assert_eq!(server.factory.health(&mut lease), Health::Clean);
     assert_eq!(count(&mut lease).await, 1);
     in_time(server.factory.recycle(&mut lease)).await.expect("validated");
-    assert_eq!(server.health(&mut lease), Health::Clean);
-    server.end().await;
+    assert_eq!(server.factory.health(&mut lease), Health::Clean);
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn a_dropped_transaction_is_rolled_back_before_the_next_user() {
     let server = Server::new().await;
     let mut lease = server.lease().await;
     let mut transaction = lease.begin().await.unwrap();
     sqlx::query("INSERT INTO note (text) VALUES ('lost')").execute(&mut *transaction).await.unwrap();
     drop(transaction);
-    assert_eq!(server.health(&mut lease), Health::Dirty);
+    assert_eq!(server.factory.health(&mut lease), Health::Dirty);
     in_time(server.factory.recycle(&mut lease)).await.unwrap();
-    assert_eq!(server.health(&mut lease), Health::Clean);
+    assert_eq!(server.factory.health(&mut lease), Health::Clean);
     assert_eq!(count(&mut lease).await, 0);
-    server.end().await;
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn what_cannot_be_undone_is_closed() {
     let server = Server::new().await;
     for change in [
@@ -121,7 +75,7 @@ async fn what_cannot_be_undone_is_closed() {
     ] {
         let mut lease = server.lease().await;
         lease.execute(change).await.expect(change);
-        assert_eq!(server.health(&mut lease), Health::Broken, "{change}");
+        assert_eq!(server.factory.health(&mut lease), Health::Broken, "{change}");
         assert!(matches!(server.factory.recycle(&mut lease).await, Err(Error::LeftBehind { .. })), "{change}");
         in_time(server.factory.close(lease.into_inner(), PATIENCE)).await;
     }
@@ -132,20 +86,18 @@ async fn what_cannot_be_undone_is_closed() {
             1 => polled_once(lease.execute("SELECT SLEEP(0.1)")),
             _ => polled_once(lease.migrate(&sqlx::migrate!("tests/migrations"))),
         });
-        assert_eq!(server.health(&mut lease), Health::Broken);
+        assert_eq!(server.factory.health(&mut lease), Health::Broken);
         in_time(server.factory.close(lease.into_inner(), PATIENCE)).await;
     }
     let mut lease = server.lease().await;
     (&mut *lease).acquire().await.unwrap();
-    assert_eq!(server.health(&mut lease), Health::Broken);
+    assert_eq!(server.factory.health(&mut lease), Health::Broken);
     let mut lease = server.lease().await;
     std::mem::forget(lease.begin().await.unwrap());
-    assert_eq!(server.health(&mut lease), Health::Broken);
-    server.end().await;
+    assert_eq!(server.factory.health(&mut lease), Health::Broken);
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn a_session_that_the_server_ended_is_lost() {
     let server = Server::new().await;
     let mut lease = server.lease().await;
@@ -161,12 +113,10 @@ async fn a_session_that_the_server_ended_is_lost() {
         }
     });
     failed.await;
-    assert_eq!(server.health(&mut lease), Health::Lost);
-    server.end().await;
+    assert_eq!(server.factory.health(&mut lease), Health::Lost);
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn errors_are_told_apart() {
     let server = Server::new().await;
     let missing = tenant("tenantry-test-missing");
@@ -177,30 +127,22 @@ async fn errors_are_told_apart() {
     assert_eq!(server.factory.drop_database(&missing).await.unwrap(), Dropped::WasAbsent);
     assert_eq!(server.factory.create(&server.acme).await.unwrap(), Created::AlreadyThere);
 
-    let wrong = MySqlFactory::new(options().username("nobody-of-that-name").password("hunter2"));
+    let wrong = MySqlFactory::new(options(&server.server).username("nobody-of-that-name").password("hunter2"));
     let error = wrong.connect(&server.acme).await.unwrap_err();
     assert_eq!(wrong.classify(&error), FailureKind::Auth, "{error:?}");
     assert!(!format!("{error} {error:?}").contains("nobody") && !format!("{error:?}").contains("hunter2"));
-    let nowhere = MySqlFactory::new(options().host("127.0.0.1").port(1));
+    let nowhere = MySqlFactory::new(options(&server.server).host("127.0.0.1").port(1));
     let error = nowhere.connect(&server.acme).await.unwrap_err();
     assert_eq!(nowhere.classify(&error), FailureKind::Unreachable);
-    server.end().await;
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn any_password_works_and_a_full_server_says_so() {
     const PASSWORD: &str = "p@/#%:?' \"\\$&=+";
-    let server = Server::new().await;
-    let mut root = server.lease().await;
-    let user = server.acme.as_str();
-    for statement in [
-        format!("CREATE USER `{user}`@`%` IDENTIFIED BY 'p@/#%:?'' \"\\\\$&=+' WITH MAX_USER_CONNECTIONS 1"),
-        format!("GRANT ALL ON `{user}`.* TO `{user}`@`%`"),
-    ] {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *root).await.unwrap();
-    }
-    let factory = MySqlFactory::new(options().username(user).password(PASSWORD)).linger(Duration::from_millis(100));
+    let user = User::new("u@`s'er", PASSWORD).owns("acme").max_user_connections(1);
+    let server = Server::on(PrivateMariaDb::builder().user(user)).await;
+    let options = options(&server.server).username("u@`s'er").password(PASSWORD);
+    let factory = MySqlFactory::new(options).linger(Duration::from_millis(100));
     let first = factory.connect(&server.acme).await.unwrap();
     let error = factory.connect(&server.acme).await.unwrap_err();
     assert_eq!(factory.classify(&error), FailureKind::ServerFull, "{error:?}");
@@ -210,13 +152,9 @@ async fn any_password_works_and_a_full_server_says_so() {
         assert!(polled_once((&mut connection).execute("SELECT SLEEP(0.3)")));
         in_time(factory.close(connection, PATIENCE)).await;
     }
-    let drop = format!("DROP USER `{user}`@`%`");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut *root).await.unwrap();
-    server.end().await;
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn leases_and_pools_of_many_tasks_stay_within_the_budget() {
     let server = Server::new().await;
     let pools = TenantPools::builder(server.factory.clone()).max_connections(3).build().unwrap();
@@ -241,5 +179,4 @@ async fn leases_and_pools_of_many_tasks_stay_within_the_budget() {
     assert_eq!(rows, 4);
     in_time(lease.close()).await;
     in_time(pools.close()).await;
-    server.end().await;
 }

@@ -1,33 +1,40 @@
-//! The contract of a driver, proved for MySQL by the suite of tenantry's testkit. Which server, says `mysql.rs`.
+//! The contract of a driver, proved for MySQL on a private MariaDB by the suite of tenantry's testkit.
 
 mod support;
 
-use std::net::ToSocketAddrs;
-
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+use sqlx::mysql::MySqlPool;
 use sqlx::{AssertSqlSafe, Connection as _, Executor, MySql, MySqlConnection};
+use support::mysql::options;
 use support::tenant;
 use tenantry_core::{Provision, TenantId};
 use tenantry_sqlx::{Connection, MySqlFactory};
+use tenantry_testkit::PrivateMariaDb;
 use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, Suite, Trouble};
 use tenantry_testkit::proxy::{Flow, Proxy};
+use tenantry_testkit::servers::User;
 
 const LIMIT: u32 = 2;
-const LIMITED: &str = "tenantry-test-limited";
-
-fn options() -> MySqlConnectOptions {
-    let url = std::env::var("TENANTRY_TEST_MYSQL_URL").expect("TENANTRY_TEST_MYSQL_URL names a server");
-    url.parse().expect("a good URL")
-}
-
-async fn administrator() -> MySqlConnection {
-    MySqlConnection::connect_with(&options()).await.expect("the server lets us in")
-}
+const LIMITED: &str = "limited";
 
 /// The server, and a proxy before it that can fall silent.
 struct Server {
+    server: PrivateMariaDb,
     factory: MySqlFactory,
     proxy: Proxy,
+}
+
+impl Server {
+    async fn new() -> Self {
+        let limited = User::new(LIMITED, "limited-password").owns("one").max_user_connections(LIMIT);
+        let server = PrivateMariaDb::builder().user(limited).start().expect("a server");
+        let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into()).await.expect("a proxy");
+        let factory = MySqlFactory::new(options(&server).port(proxy.address().port()));
+        Self { server, factory, proxy }
+    }
+
+    async fn administrator(&self) -> MySqlConnection {
+        MySqlConnection::connect_with(&options(&self.server)).await.expect("the server lets us in")
+    }
 }
 
 impl Subject for Server {
@@ -38,11 +45,11 @@ impl Subject for Server {
     }
 
     fn tenants(&self) -> [TenantId; 2] {
-        [tenant("tenantry-test-one"), tenant("tenantry-test-two")]
+        [tenant("one"), tenant("two")]
     }
 
     fn missing_tenant(&self) -> TenantId {
-        tenant("tenantry-test-missing")
+        tenant("missing")
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -52,7 +59,7 @@ impl Subject for Server {
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM information_schema.processlist WHERE db = ?")
             .bind(tenant.as_str())
-            .fetch_one(&mut administrator().await)
+            .fetch_one(&mut self.administrator().await)
             .await?;
         Ok(count.try_into()?)
     }
@@ -101,7 +108,7 @@ impl Subject for Server {
     async fn kill(&self, connection: &mut Connection<MySql>) -> Result<(), NotPossible> {
         let id: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(connection).await.expect("an id");
         let kill = AssertSqlSafe(format!("KILL {id}"));
-        sqlx::raw_sql(kill).execute(&mut administrator().await).await.expect("an administrator may");
+        sqlx::raw_sql(kill).execute(&mut self.administrator().await).await.expect("an administrator may");
         Ok(())
     }
 
@@ -111,15 +118,15 @@ impl Subject for Server {
     }
 
     fn with_wrong_password(&self) -> Result<MySqlFactory, NotPossible> {
-        Ok(MySqlFactory::new(options().username(LIMITED).password("wrong-password")))
+        Ok(MySqlFactory::new(options(&self.server).username(LIMITED).password("wrong-password")))
     }
 
     fn with_unreachable_server(&self) -> Result<MySqlFactory, NotPossible> {
-        Ok(MySqlFactory::new(options().port(1)))
+        Ok(MySqlFactory::new(options(&self.server).port(1)))
     }
 
     fn with_limited_server(&self) -> Result<Limited<MySqlFactory>, NotPossible> {
-        let factory = MySqlFactory::new(options().username(LIMITED).password("limited-password"));
+        let factory = MySqlFactory::new(options(&self.server).username(LIMITED).password("limited-password"));
         let [tenant, _] = self.tenants();
         Ok(Limited { factory, tenant, limit: LIMIT })
     }
@@ -139,29 +146,12 @@ impl PoolSubject for Server {
 }
 
 #[tokio::test]
-#[ignore = "needs a MySQL server"]
 async fn the_driver_keeps_its_contract() {
-    let address = (options().get_host(), options().get_port()).to_socket_addrs().unwrap().next().unwrap();
-    let proxy = Proxy::start(address).await.unwrap();
-    let options = options().host("127.0.0.1").port(proxy.address().port());
-    let server = Server { factory: MySqlFactory::new(options), proxy };
-    let [one, two] = server.tenants();
-    for tenant in [&one, &two] {
-        server.factory.create(tenant).await.unwrap();
-    }
-    for statement in [
-        format!("DROP USER IF EXISTS `{LIMITED}`@`%`"),
-        format!("CREATE USER `{LIMITED}`@`%` IDENTIFIED BY 'limited-password' WITH MAX_USER_CONNECTIONS {LIMIT}"),
-        format!("GRANT ALL ON `{one}`.* TO `{LIMITED}`@`%`"),
-    ] {
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut administrator().await).await.unwrap();
+    let server = Server::new().await;
+    for tenant in server.tenants() {
+        server.factory.create(&tenant).await.expect("a new database");
     }
     let report = Suite::of(&server).provision().native_pool().run().await;
-    for tenant in [&one, &two] {
-        server.factory.drop_database(tenant).await.unwrap();
-    }
-    let drop = AssertSqlSafe(format!("DROP USER `{LIMITED}`@`%`"));
-    sqlx::raw_sql(drop).execute(&mut administrator().await).await.unwrap();
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "{report}");
 }
