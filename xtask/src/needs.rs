@@ -10,6 +10,8 @@ use crate::run::{Loudness, must, program, works};
 pub(crate) struct Server {
     /// The word for `--without`; the tests that start it have this word in their target's name or in their path.
     pub(crate) name: &'static str,
+    /// Other words in the names of targets all of whose tests start it.
+    targets: &'static [&'static str],
     /// One of its programs, by which it is found.
     program: &'static str,
     /// Folders that are rarely in PATH; `*` stands for one name.
@@ -18,24 +20,48 @@ pub(crate) struct Server {
     package: &'static str,
 }
 
-/// Every server that a test starts. A new one is a new line.
-pub(crate) const SERVERS: &[Server] = &[Server {
-    name: "postgres",
-    program: "initdb",
-    // As in testkit/src/servers/postgres/installation.rs, which is the one to ask in a test.
-    folders: &[
-        "/usr/lib/postgresql/*/bin",
-        "/usr/pgsql-*/bin",
-        "/opt/homebrew/opt/postgresql*/bin",
-        "/usr/local/opt/postgresql*/bin",
-    ],
-    package: "postgresql",
-}];
+/// Every server that a test starts. A new one is a new entry.
+pub(crate) const SERVERS: &[Server] = &[
+    Server {
+        name: "postgres",
+        targets: &[],
+        program: "initdb",
+        // As in testkit/src/servers/postgres/installation.rs, which is the one to ask in a test.
+        folders: &[
+            "/usr/lib/postgresql/*/bin",
+            "/usr/pgsql-*/bin",
+            "/opt/homebrew/opt/postgresql*/bin",
+            "/usr/local/opt/postgresql*/bin",
+        ],
+        package: "postgresql",
+    },
+    Server {
+        name: "mariadb",
+        targets: &["mysql"],
+        program: "mariadbd",
+        // As in testkit/src/servers/mariadb/installation.rs.
+        folders: &[
+            "/usr/sbin",
+            "/usr/libexec",
+            "/usr/bin",
+            "/usr/local/sbin",
+            "/usr/local/bin",
+            "/opt/homebrew/opt/mariadb*/bin",
+            "/usr/local/opt/mariadb*/bin",
+        ],
+        package: "mariadb-server",
+    },
+];
 
 /// Counts instructions, for the step `guard`, which is what can be left out.
 pub(crate) const VALGRIND: Server = Server { name: "guard", program: "valgrind", folders: &[], package: "valgrind" };
 
 impl Server {
+    /// Whether the tests of this target start it.
+    pub(crate) fn is_started_by(&self, target: &str) -> bool {
+        target.contains(self.name) || self.targets.iter().any(|word| target.contains(word))
+    }
+
     /// The program's path, if it is on this machine.
     pub(crate) fn find(&self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -52,11 +78,15 @@ impl Server {
         if self.find().is_some() {
             return Ok(());
         }
+        let mut installed = Ok(String::new());
         if let Some(apt_get) = apt_get() {
             must(&mut program("env", &format!("{apt_get} update")), loudness)?;
-            must(&mut program("env", &format!("{apt_get} install -y {}", self.package)), loudness)?;
+            installed = must(&mut program("env", &format!("{apt_get} install -y {}", self.package)), loudness);
         }
+        // Only the programs count: that the package's own service cannot start, of which apt-get complains, is nothing
+        // to the tests, which start their own.
         if self.find().is_none() {
+            installed?;
             let Self { name, program, package, .. } = self;
             bail!(
                 "{name} is missing (no `{program}`): install Debian's `{package}` or its like, or say --without {name}"
@@ -122,6 +152,17 @@ pub(crate) fn ensure_component(name: &str, subcommand: &str, loudness: Loudness)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_left_out_with_its_own_targets_alone() {
+        let started = |target: &str| -> Vec<_> {
+            SERVERS.iter().filter(|server| server.is_started_by(target)).map(|server| server.name).collect()
+        };
+        assert_eq!(started("mysql_conformance"), ["mariadb"]);
+        assert_eq!(started("mariadb"), ["mariadb"]);
+        assert_eq!(started("postgres_clean"), ["postgres"]);
+        assert_eq!(started("sqlite_clean"), [""; 0]);
+    }
 
     #[test]
     fn a_star_stands_for_one_name() {

@@ -1,5 +1,5 @@
 //! `cargo xtask test` and `cargo xtask quick`: the tables of steps, and what runs them. A new check is a new line in
-//! `STEPS` and a function beside the others; a new server is a line in `needs.rs`.
+//! `STEPS` and a function beside the others; a new server is an entry in `needs.rs`.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -211,11 +211,11 @@ fn tests(args: &Args) -> Result<Tally> {
 /// A server that is left out takes with it the test targets with its name in theirs, so that they need not even be
 /// built, and the tests of other targets with its name in their path.
 fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
-    let left_out: Vec<&str> = SERVERS.iter().map(|server| server.name).filter(|name| args.without(name)).collect();
-    let skip: String = left_out.iter().map(|server| format!(" --skip {server}")).collect();
+    let left_out: Vec<_> = SERVERS.iter().filter(|server| args.without(server.name)).collect();
+    let skip: String = left_out.iter().map(|server| format!(" --skip {}", server.name)).collect();
     let workspace = Workspace::ask()?;
     let targets = workspace.test_targets();
-    let kept = targets.iter().filter(|target| !left_out.iter().any(|server| target.contains(server)));
+    let kept = targets.iter().filter(|target| !left_out.iter().any(|server| server.is_started_by(target)));
     let kept: String = kept.map(|target| format!(" --test {target}")).collect();
     let targets = if left_out.is_empty() { "--tests".to_owned() } else { format!("--lib --bins{kept}") };
     let runner = if works("cargo", "nextest --version") { "nextest run" } else { "test" };
