@@ -1,5 +1,5 @@
-//! Servers of a test's own: [`PrivatePostgres`], with [`Sampler`], which watches what it counts, and
-//! [`PrivateMariaDb`].
+//! Servers of a test's own: `PrivatePostgres`, with `Sampler`, which watches what it counts, and
+//! `PrivateMariaDb`.
 //!
 //! A server lives in a temporary folder and ends with the value that stands for it, when the test panics and when
 //! its process is killed, too. A server that cannot be had is an error and so a failing test; nothing is skipped.
