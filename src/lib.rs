@@ -15,3 +15,7 @@ pub use tenantry_sqlx as sqlx;
 /// Drivers on diesel-async, each by a feature.
 #[cfg(feature = "diesel-postgres")]
 pub use tenantry_diesel as diesel;
+
+/// For services on axum: extractors of a request's tenant, and answers for refusals.
+#[cfg(feature = "axum")]
+pub mod http;

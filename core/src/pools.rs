@@ -104,7 +104,8 @@ impl<F: PoolFactory> Shared<F> {
 /// Two managers share nothing, not even in one process: each has its own budget.
 pub struct TenantPools<F: PoolFactory> {
     pub(crate) shared: Arc<Shared<F>>,
-    last: StdArc<CloseOnDrop<F>>,
+    /// None in a handle that keeps nothing open.
+    last: Option<StdArc<CloseOnDrop<F>>>,
 }
 
 struct CloseOnDrop<F: PoolFactory>(Arc<Shared<F>>);
@@ -140,8 +141,16 @@ impl<F: PoolFactory> TenantPools<F> {
     }
 
     pub(crate) fn new(shared: Arc<Shared<F>>) -> Self {
-        let last = StdArc::new(CloseOnDrop(shared.clone()));
+        let last = Some(StdArc::new(CloseOnDrop(shared.clone())));
         Self { shared, last }
+    }
+
+    /// A handle on the same manager which does not keep it open: when the last of the others is dropped the manager closes,
+    /// and this one can still read what is left of it. Clones of it are of its kind. For what looks on, such as an endpoint
+    /// with statistics: a service should not go on because somebody watches it.
+    #[must_use]
+    pub fn weak(&self) -> Self {
+        Self { shared: self.shared.clone(), last: None }
     }
 
     /// A connection to the tenant's database, within `acquire_timeout`.

@@ -1,16 +1,15 @@
 //! The service: notes over HTTP, each tenant's in a database of its own. A handler acquires, asks, and lets go.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, Query};
+use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tenantry::{AcquireError, FailureKind, PoolFactory, TenantPools};
+use tenantry::TenantPools;
+use tenantry::http::{Problem, Tenant, TenantConnection, TenantLayer, TenantSource, Tenants};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,7 +17,6 @@ use tokio::task::JoinHandle;
 use crate::database::Factory;
 
 pub(crate) type Pools = TenantPools<Factory>;
-type ConnectError = <Factory as PoolFactory>::Error;
 
 /// A note, as it is stored and as it is sent.
 #[derive(Serialize, Deserialize, sqlx::FromRow)]
@@ -35,88 +33,38 @@ pub(crate) struct Page {
 }
 
 fn router(pools: Pools) -> Router {
-    Router::new().route("/{tenant}/notes", get(list)).route("/{tenant}/notes/{key}", put(write)).with_state(pools)
+    let source = TenantSource::path("tenant");
+    Router::new()
+        .route("/{tenant}/notes", get(list))
+        .route("/{tenant}/notes/{key}", put(write))
+        .layer(TenantLayer::new(source.clone()))
+        .with_state(Tenants::new(pools, source))
 }
 
-async fn list(
-    State(pools): State<Pools>,
-    Path(tenant): Path<String>,
-    Query(page): Query<Page>,
-) -> Result<Json<Vec<Note>>, Failure> {
-    let mut lease = pools.acquire(tenant).await?;
+async fn list(mut connection: TenantConnection<Factory>, Query(page): Query<Page>) -> Result<Json<Vec<Note>>, Problem> {
     let notes = sqlx::query_as("SELECT key, text FROM notes WHERE key > $1 ORDER BY key LIMIT $2")
         .bind(page.after)
         .bind(i64::from(page.limit))
-        .fetch_all(&mut *lease)
-        .await?;
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Problem::internal)?;
     Ok(Json(notes))
 }
 
+/// No connection waits for a slow client's body: it is acquired when that is there.
 async fn write(
-    State(pools): State<Pools>,
-    Path((tenant, key)): Path<(String, String)>,
+    tenant: Tenant<Factory>,
+    Path((_, key)): Path<(String, String)>,
     text: String,
-) -> Result<StatusCode, Failure> {
-    let mut lease = pools.acquire(tenant).await?;
+) -> Result<StatusCode, Problem> {
+    let mut lease = tenant.acquire().await?;
     sqlx::query("INSERT INTO notes (key, text) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET text = excluded.text")
         .bind(key)
         .bind(text)
         .execute(&mut *lease)
-        .await?;
+        .await
+        .map_err(Problem::internal)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Why a request got no answer.
-enum Failure {
-    Acquire(AcquireError<ConnectError>),
-    Query(sqlx::Error),
-}
-
-impl From<AcquireError<ConnectError>> for Failure {
-    fn from(error: AcquireError<ConnectError>) -> Self {
-        Self::Acquire(error)
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Query(error)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Acquire(error) => refusal(&error),
-            Self::Query(error) => internal(&error),
-        }
-    }
-}
-
-/// What a client is told: come back in so many seconds, or do not.
-fn refusal(error: &AcquireError<ConnectError>) -> Response {
-    if let Some(wait) = error.retry_after() {
-        return later(wait);
-    }
-    match error {
-        AcquireError::InvalidTenant(_) => StatusCode::BAD_REQUEST.into_response(),
-        AcquireError::Connect { kind: FailureKind::NoSuchTenant | FailureKind::InvalidName, .. }
-        | AcquireError::Removed { .. } => StatusCode::NOT_FOUND.into_response(),
-        AcquireError::Draining { .. } | AcquireError::Closed => later(Duration::from_secs(1)),
-        error => internal(error),
-    }
-}
-
-/// 503; the header counts whole seconds, and a client that comes back early is refused again, so it is rounded up.
-fn later(wait: Duration) -> Response {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())]).into_response()
-}
-
-/// The reason is for the one who runs the service, not for the client.
-fn internal(error: &dyn std::error::Error) -> Response {
-    eprintln!("answered 500: {error}");
-    StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 
 /// The service while it runs.

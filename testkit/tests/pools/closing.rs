@@ -101,6 +101,22 @@ async fn dropping_the_last_handle_closes_and_no_earlier_one_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_weak_handle_keeps_nothing_open_and_reads_on() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4).build().unwrap();
+    let weak = pools.weak();
+    warm(&weak, "idle").await;
+    let lease = weak.acquire("busy").await.unwrap();
+    drop(weak.clone());
+    assert!(!weak.stats().closed);
+    drop(pools);
+    assert!(matches!(weak.acquire("idle").await, Err(AcquireError::Closed)));
+    assert_eq!((weak.stats().closed, weak.stats().in_use), (true, 1));
+    drop(lease);
+    assert_closes_clean(&weak, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pending_acquire_does_not_keep_the_manager_open() {
     let fake = FakeFactory::new();
     let pools = manager(&fake, 1).build().unwrap();
