@@ -54,7 +54,8 @@ pub(crate) const SERVERS: &[Server] = &[
 ];
 
 /// Counts instructions, for the step `guard`, which is what can be left out.
-pub(crate) const VALGRIND: Server = Server { name: "guard", program: "valgrind", folders: &[], package: "valgrind" };
+pub(crate) const VALGRIND: Server =
+    Server { name: "guard", targets: &[], program: "valgrind", folders: &[], package: "valgrind" };
 
 impl Server {
     /// Whether the tests of this target start it.
