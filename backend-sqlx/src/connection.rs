@@ -7,7 +7,8 @@ use std::ops::{Deref, DerefMut};
 
 use futures_core::future::BoxFuture;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection as _, SqlSafeStr, Transaction};
+use sqlx::{Connection as _, SqlSafeStr, SqlStr, Transaction};
+use sqlx_core::transaction::TransactionManager;
 use tenantry_core::{Health, TenantId};
 
 use crate::engine::{Engine, ending_of};
@@ -139,6 +140,15 @@ impl<DB: Engine> Connection<DB> {
         tracked::<DB, _>(&self.track, self.raw.ping())
     }
 
+    /// Opens a transaction that nothing borrows, for `transaction.rs`.
+    pub(crate) fn open_transaction(
+        &mut self,
+        statement: Option<SqlStr>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        let begin = DB::TransactionManager::begin(&mut self.raw, statement);
+        begun::<DB, _>(&self.track, self.recycle_transactions, begin)
+    }
+
     /// What the connection is fit for, without a round trip.
     pub(crate) fn health(&self) -> Health {
         match self.track.health(DB::ABANDONED, DB::CHANGED) {
@@ -166,10 +176,11 @@ impl<DB: Engine> Connection<DB> {
 
 /// Runs a `begin` of the driver's. Until it resolves nobody knows whether there is a transaction, the driver included:
 /// its depth says 0 and its buffer is empty, while the server may be inside of one.
-async fn begun<'c, DB: Engine, F>(track: &'c Track, recycle: bool, begin: F) -> Result<Transaction<'c, DB>, sqlx::Error>
-where
-    F: Future<Output = Result<Transaction<'c, DB>, sqlx::Error>>,
-{
+async fn begun<DB: Engine, T>(
+    track: &Track,
+    recycle: bool,
+    begin: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
     let mut running = Running::new(track);
     running.start();
     let result = begin.await;

@@ -31,6 +31,7 @@ mod connection;
 mod engine;
 mod error;
 mod executor;
+mod handle;
 mod hook;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -43,10 +44,12 @@ mod postgres;
 mod sqlite;
 mod statement;
 mod track;
+mod transaction;
 
 pub use connection::Connection;
 pub use engine::Engine;
 pub use error::{During, Error};
+pub use handle::{SqlxFactory, TenantHandle, refused};
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlFactory;
 pub use names::InvalidName;
@@ -54,3 +57,4 @@ pub use names::InvalidName;
 pub use postgres::PostgresFactory;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteFactory;
+pub use transaction::LeaseTransaction;

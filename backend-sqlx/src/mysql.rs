@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::executor::tracked;
+use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::{InvalidName, database_name, plain_name};
 use crate::places::Places;
@@ -203,6 +204,10 @@ impl fmt::Debug for MySqlFactory {
             .field("linger", &self.linger)
             .finish_non_exhaustive()
     }
+}
+
+impl SqlxFactory for MySqlFactory {
+    type Database = MySql;
 }
 
 impl PoolFactory for MySqlFactory {

@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::executor::tracked;
+use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::database_name;
 use crate::places::Places;
@@ -278,6 +279,10 @@ impl fmt::Debug for PostgresFactory {
             .field("linger", &self.linger)
             .finish_non_exhaustive()
     }
+}
+
+impl SqlxFactory for PostgresFactory {
+    type Database = Postgres;
 }
 
 impl PoolFactory for PostgresFactory {

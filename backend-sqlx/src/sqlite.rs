@@ -17,6 +17,7 @@ use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, TenantId};
 use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
+use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
 use crate::names::{encoded_file_stem, file_stem};
 use crate::statement::Syntax;
@@ -184,6 +185,10 @@ impl fmt::Debug for SqliteFactory {
             .field("after_connect", &self.after_connect.is_some())
             .finish_non_exhaustive()
     }
+}
+
+impl SqlxFactory for SqliteFactory {
+    type Database = Sqlite;
 }
 
 impl PoolFactory for SqliteFactory {
