@@ -18,6 +18,7 @@ use crate::{InvalidTenant, Phase, TenantId};
 
 /// Whom an acquire is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Priority {
     /// Somebody waits for it.

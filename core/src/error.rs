@@ -6,10 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "serde")]
+use crate::stats::serial;
 use crate::{FailureKind, InvalidTenant, TenantId};
 
 /// Which limit was short. A refusal names the narrowest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LimitScope {
     /// The tenant's own cap (`max_connections_per_tenant`, or its own `TenantLimits`).
@@ -24,8 +27,14 @@ pub enum LimitScope {
     Background = 4,
 }
 
+impl LimitScope {
+    /// Every scope, the narrowest first.
+    pub const ALL: [Self; 5] = [Self::Tenant, Self::Server, Self::Total, Self::Queue, Self::Background];
+}
+
 /// What an acquire was doing when its deadline passed, after it had its permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Phase {
     /// A connection was being opened for it. The open goes on and serves the next caller.
@@ -36,6 +45,7 @@ pub enum Phase {
 
 /// Who holds connections, as named in a [`LimitError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Holder {
     /// The tenant.
@@ -46,6 +56,7 @@ pub struct Holder {
 
 /// A limit was short: at once (a full line, or more asked for than a cap allows), or until the deadline.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LimitError {
     /// Who asked.
@@ -59,11 +70,14 @@ pub struct LimitError {
     /// How many acquires wait for it, this one included where it had a place in the line.
     pub waiting: u32,
     /// How long this one waited. Zero where it was refused at once.
+    #[cfg_attr(feature = "serde", serde(rename = "waited_seconds", with = "serial::seconds"))]
     pub waited: Duration,
     /// When a retry may well be served: (place in line + 1) times the average time between connections coming back,
     /// between 1 ms and 60 s; `acquire_timeout` where nothing came back yet. None where no retry can succeed.
+    #[cfg_attr(feature = "serde", serde(rename = "retry_after_seconds", with = "serial::maybe_seconds"))]
     pub retry_after: Option<Duration>,
     /// When it was refused.
+    #[cfg_attr(feature = "serde", serde(rename = "at_unix_seconds", with = "serial::unix"))]
     pub at: SystemTime,
     /// The largest holders, at most five, the largest first. At most 10 ms old.
     pub holders: Vec<Holder>,
@@ -346,6 +360,7 @@ pub enum TryAcquireError {
 
 /// A setting that `build()` refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConfigProblem {
     /// The builder method, with its arguments where they tell which.
@@ -358,6 +373,7 @@ pub struct ConfigProblem {
 
 /// Every setting that `build()` refused, at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConfigError {
     /// At least one.

@@ -10,6 +10,7 @@ use crate::{ServerId, TenantId};
 
 /// What a connection is fit for, as far as that can be known without a round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Health {
     /// The next user may have it as it is.
     Clean,
@@ -23,6 +24,7 @@ pub enum Health {
 
 /// What a driver's error means to the one who decides whether to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The server has no place for another connection (SQLSTATE 53300; MySQL 1040, 1203, 1226).
@@ -102,6 +104,7 @@ pub trait NativePool: PoolFactory {
 
 /// What [`Provision::create`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Created {
     /// The database is new.
     New,
@@ -111,6 +114,7 @@ pub enum Created {
 
 /// What [`Provision::drop_database`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Dropped {
     /// The database was there and is gone.
     Gone,

@@ -36,6 +36,7 @@ mod refusal;
 mod seeded;
 mod serve;
 mod slots;
+mod tally;
 mod tenants;
 mod tick;
 mod watch;
@@ -55,12 +56,13 @@ use self::fitness::Fitness;
 use self::lru::List;
 use self::queue::Waiter;
 use self::slots::Slots;
+use self::tally::Count;
 use self::tenants::{InQuiet, Mode, Server, Tenant};
 use self::watch::Watcher;
 use crate::Health;
 use crate::config::Settings;
 use crate::error::Holder;
-use crate::stats::Counters;
+use crate::stats::{CloseReason, Counters};
 
 pub use self::decision::{Action, Actions, Decision, Held, TryDecision};
 pub use self::failure::Failure;
@@ -68,7 +70,7 @@ pub use self::queue::{Ask, Polled};
 pub use self::refusal::{Refusal, Shortage};
 pub use self::slots::Key;
 pub use self::tick::LongLease;
-pub use self::watch::Watched;
+pub use self::watch::{ROWS, STRETCH, Watched};
 
 /// Time since the manager's start.
 pub type Time = Duration;
@@ -88,7 +90,7 @@ pub type PermitKey = Key<OfPermit>;
 /// Names one waiter.
 pub type WaiterKey = Key<OfWaiter>;
 /// Names one tenant.
-pub(crate) type TenantKey = Key<OfTenant>;
+pub type TenantKey = Key<OfTenant>;
 
 /// The state of everything that is counted. See the module's documentation.
 pub struct Ledger<C, E> {
@@ -129,6 +131,8 @@ pub struct Ledger<C, E> {
     overdue: u32,
     holders: (Option<Time>, Vec<Holder>),
     counters: Counters,
+    /// Tenants whose last connect failed.
+    unavailable: u32,
     actions: Actions<C, E>,
 }
 
@@ -161,6 +165,7 @@ impl<C, E> Ledger<C, E> {
             overdue: 0,
             holders: (None, Vec::new()),
             counters: Counters::default(),
+            unavailable: 0,
             actions: Actions::new(),
         }
     }
@@ -269,7 +274,7 @@ impl<C, E> Ledger<C, E> {
         };
         let entry = &mut self.permits[permit];
         (entry.caller, entry.run_since) = (ask.caller, now);
-        self.tenants[entry.tenant].counters.warm_hits += 1;
+        self.tenants[entry.tenant].tally.warm_hit();
         self.counters.warm_hits += 1;
         Held { permit: self.permits.key(permit), connection }
     }
@@ -292,15 +297,11 @@ impl<C, E> Ledger<C, E> {
                 // It covers one of its own line, who may have been promised another's permit.
                 self.serve(now);
             }
-            Health::Dirty => self.begin_close(index, connection, now),
-            Health::Broken => {
-                self.counters.closed_broken += 1;
-                self.begin_close(index, connection, now);
-            }
+            Health::Dirty => self.retire(index, connection, now),
+            Health::Broken => self.begin_close(index, connection, CloseReason::Broken, now),
             Health::Lost => {
                 self.breakage_seen(index);
-                self.counters.closed_broken += 1;
-                self.begin_close(index, connection, now);
+                self.begin_close(index, connection, CloseReason::Broken, now);
             }
         }
     }
@@ -324,12 +325,17 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     fn come_back(&mut self, permit: u32, connection: C, now: Time) {
         if self.is_retired(permit, now) {
-            self.counters.closed_lifetime += u64::from(self.permits[permit].expires_at <= now);
-            return self.begin_close(permit, connection, now);
+            return self.retire(permit, connection, now);
         }
         self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
         self.become_idle(permit, connection, now);
         self.offer(permit, false, now);
+    }
+
+    /// in use -> closing, as it is retired.
+    fn retire(&mut self, permit: u32, connection: C, now: Time) {
+        let over = self.permits[permit].expires_at <= now;
+        self.begin_close(permit, connection, if over { CloseReason::Lifetime } else { CloseReason::Ended }, now);
     }
 
     #[inline]
@@ -360,7 +366,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn recycle(&mut self, permit: u32, connection: C) {
-        self.counters.recycles += 1;
+        self.count(self.permits[permit].tenant, Count::Recycle);
         // What the recycling finds alive is alive in the epoch in which it began.
         self.permits[permit].epoch = self.servers[self.permits[permit].server as usize].epoch;
         self.actions.push(Action::Recycle { permit: self.permits.key(permit), connection });
@@ -378,10 +384,9 @@ impl<C, E> Ledger<C, E> {
     pub fn recycle_failed(&mut self, permit: PermitKey, now: Time) {
         let Some(index) = self.permits.find(permit) else { unreachable!("a recycling holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Recycling));
-        self.counters.closed_broken += 1;
         let (now, tenant) = (self.advance(now), self.permits[index].tenant);
         self.came_back(tenant, self.permits[index].server, now);
-        self.start_closing(index, now);
+        self.start_closing(index, CloseReason::Broken, now);
         self.serve_line(tenant, None, now);
         self.refuse_uncovered(tenant, now);
         self.serve(now);
@@ -393,8 +398,8 @@ impl<C, E> Ledger<C, E> {
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let now = self.advance(now);
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
-        self.counters.connects += 1;
-        self.tenants[tenant].counters.connects += 1;
+        self.count(tenant, Count::Connect);
+        self.servers[server as usize].connects += 1;
         let took = now.saturating_sub(self.permits[index].since);
         let average = &mut self.servers[server as usize].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
@@ -408,30 +413,31 @@ impl<C, E> Ledger<C, E> {
         self.enter(index, State::InUse, now);
         self.server_took_one(server);
         if self.is_retired(index, now) {
-            return self.begin_close(index, connection, now);
+            return self.begin_close(index, connection, CloseReason::Ended, now);
         }
         self.become_idle(index, connection, now);
         self.offer(index, true, now);
     }
 
     /// idle -> closing.
-    fn close_idle(&mut self, permit: u32, now: Time) {
+    fn close_idle(&mut self, permit: u32, reason: CloseReason, now: Time) {
         self.unlink_idle(permit);
-        let State::Idle(connection) = self.start_closing(permit, now) else {
+        let State::Idle(connection) = self.start_closing(permit, reason, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
         self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
     }
 
     /// in use -> closing. What waits may count on its permit.
-    fn begin_close(&mut self, permit: u32, connection: C, now: Time) {
+    fn begin_close(&mut self, permit: u32, connection: C, reason: CloseReason, now: Time) {
         self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
-        self.start_closing(permit, now);
+        self.start_closing(permit, reason, now);
         self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
         self.serve_line_and_others(self.permits[permit].tenant, now);
     }
 
-    fn start_closing(&mut self, permit: u32, now: Time) -> State<C> {
+    fn start_closing(&mut self, permit: u32, reason: CloseReason, now: Time) -> State<C> {
+        self.count(self.permits[permit].tenant, Count::Closed(reason));
         self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.stop_lending(permit);

@@ -25,6 +25,7 @@ mod sweep;
 mod sync;
 mod tasks;
 mod tenant;
+mod walk;
 
 pub use acquire::{AcquireOptions, Priority};
 pub use builder::Builder;
@@ -45,7 +46,8 @@ pub use pools::TenantPools;
 #[cfg(tenantry_loom)]
 #[doc(hidden)]
 pub use runtime::Tasks;
-pub use stats::{Counters, ServerStats, Stats, TenantCounters, TenantStats};
+pub use stats::{CircuitState, CloseReason, Counters, ServerStats, Stats, TenantStats};
 #[cfg(not(tenantry_loom))]
 pub use sweep::{Sweep, SweepError, SweepProgress, SweepReport};
 pub use tenant::{InvalidTenant, ServerId, TenantId};
+pub use walk::{TenantCursor, TenantList, TenantPage, TopBy};

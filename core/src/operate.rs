@@ -12,6 +12,7 @@ use crate::{ServerId, TenantId};
 
 /// What a drain left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainReport {
     /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.
@@ -36,6 +37,7 @@ impl DrainReport {
 
 /// What a close left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CloseReport {
     /// Leases still out at the deadline, or connections being cleaned. Each closes when it comes back.

@@ -224,14 +224,16 @@ impl<F: PoolFactory> TenantPools<F> {
         self.shared.runtime.tasks().clone()
     }
 
-    /// A picture of the whole manager, from the same counts that decide.
+    /// A picture of the whole manager at one moment, from the same counts that decide. Costs as much as one acquire, and a step
+    /// for each server, however many tenants are known; [`tenants`](Self::tenants) and [`top_tenants`](Self::top_tenants) have
+    /// their numbers.
     pub fn stats(&self) -> Stats {
-        self.shared.with(|ledger, _| ledger.stats())
+        self.shared.with_now(|ledger, now| ledger.at(now).stats())
     }
 
     /// A picture of one tenant; None where it is not known.
     pub fn tenant_stats(&self, tenant: impl AsRef<str>) -> Option<TenantStats> {
-        self.shared.with(|ledger, _| ledger.tenant_stats(tenant.as_ref()))
+        self.shared.with_now(|ledger, now| ledger.at(now).tenant_stats(tenant.as_ref()))
     }
 }
 

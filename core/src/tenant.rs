@@ -156,6 +156,40 @@ impl fmt::Debug for ServerId {
     }
 }
 
+#[cfg(feature = "serde")]
+mod serial {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::{ServerId, TenantId};
+
+    impl Serialize for TenantId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+
+    /// Checked, as [`TenantId::new`] does.
+    impl<'de> Deserialize<'de> for TenantId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Self::new(Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
+        }
+    }
+
+    impl Serialize for ServerId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+
+    impl<'de> Deserialize<'de> for ServerId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Ok(Self::from(&*Cow::<str>::deserialize(deserializer)?))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

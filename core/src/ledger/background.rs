@@ -6,6 +6,7 @@ use super::lru::Linked;
 use super::queue::Lane;
 use super::serve::Source;
 use super::{Ledger, Time};
+use crate::stats::CloseReason;
 
 /// What background work has of the budget.
 #[derive(Default)]
@@ -122,7 +123,7 @@ impl<C, E> Ledger<C, E> {
         while self.share.taken > self.background_share()
             && let Some(oldest) = self.total.background.oldest()
         {
-            self.close_idle(oldest, now);
+            self.close_idle(oldest, CloseReason::Ended, now);
             self.charge(oldest, false);
         }
     }

@@ -31,6 +31,8 @@ impl<C, E> Ledger<C, E> {
     /// 13. A tenant is in the table under its name, and in the list of the quiet exactly while it holds nothing.
     /// 14. An open connection stands among the expiries until its time came, nothing else does.
     /// 15. What is charged to background work is counted, and at most its share, except what a lowered share found taken.
+    /// 16. Each connection that was opened is idle or in use, or was closed for one reason. No tenant has counted what the
+    ///     totals have not, and those whose last connect failed are as many as are said to be unavailable.
     ///
     /// # Panics
     /// When one does not hold, with its number.
@@ -44,6 +46,7 @@ impl<C, E> Ledger<C, E> {
         self.check_table();
         self.check_closed();
         self.check_share();
+        self.check_tallies();
     }
 
     fn check_counts(&self) {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::budget::{Place, State};
 use super::queue::{Answer, Lane};
 use super::refusal::Refusal;
-use super::tenants::Mode;
+use super::tally::Count;
+use super::tenants::{Mode, Tenant};
 use super::{Action, Ledger, PermitKey, Time};
 use crate::FailureKind;
+use crate::stats::CircuitState;
 
 /// The first backoff's ceiling; it doubles with each failure in a row. Far above a connect (2 to 5 ms measured), far
 /// below what a person notices as an outage.
@@ -55,6 +57,11 @@ impl<E> Circuit<E> {
         self.failures > 0 && self.resting && !self.is_strangers()
     }
 
+    /// Whether its tenant's last connect failed, for another reason than a full server.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.failures > 0
+    }
+
     fn finds_unreachable(&self) -> bool {
         self.failures > 0 && self.kind == FailureKind::Unreachable
     }
@@ -76,6 +83,13 @@ pub(super) struct ServerFull {
     retry_at: Time,
     /// One more than `limit` may be tried.
     probing: bool,
+}
+
+impl ServerFull {
+    /// The time until one more than it has proved to take may be tried.
+    pub(super) fn rests(&self, now: Time) -> Duration {
+        if self.probing { Duration::ZERO } else { self.retry_at.saturating_sub(now) }
+    }
 }
 
 /// What becomes possible when its time comes.
@@ -115,6 +129,16 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
+    pub(super) fn circuit_state(&self, tenant: &Tenant<E>) -> CircuitState {
+        let Some(circuit) = &tenant.circuit else { return CircuitState::Closed };
+        let (kind, retry_after) = (circuit.kind, circuit.retry_at.saturating_sub(self.latest));
+        match (circuit.failures > 0, circuit.resting) {
+            (true, true) => CircuitState::Open { kind, retry_after },
+            (true, false) => CircuitState::HalfOpen { kind },
+            (false, _) => CircuitState::ServerFull { retry_after },
+        }
+    }
+
     /// Whether the tenant was told that its server is full, and has not got through since. It makes room itself.
     pub(super) fn was_told_full(&self, tenant: u32) -> bool {
         self.tenants[tenant].circuit.as_ref().is_some_and(|circuit| circuit.full > 0)
@@ -136,7 +160,9 @@ impl<C, E> Ledger<C, E> {
         }
         circuit.asked = true;
         let retry_after = circuit.retry_at.saturating_sub(now).max(BACKOFF_BASE / 10);
-        Some(Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() })
+        let refusal = Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() };
+        self.count(tenant, Count::Unavailable);
+        Some(refusal)
     }
 
     /// The backoff is over, if it is: by its time, or as another tenant found that the server can be reached again.
@@ -184,6 +210,7 @@ impl<C, E> Ledger<C, E> {
         {
             let source = self.tenants[tenant].circuit.as_ref().and_then(|circuit| circuit.source.clone());
             self.give_up_gathering(last, now);
+            self.count(tenant, Count::Unavailable);
             self.answer(last, Answer::Refused(Refusal::Unavailable { kind, retry_after, source }), now);
         }
     }
@@ -196,8 +223,8 @@ impl<C, E> Ledger<C, E> {
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.free_permit(index, now);
-        self.tenants[tenant].counters.connect_failures += 1;
-        self.counters.connect_failures += 1;
+        self.count(tenant, Count::ConnectFailure);
+        self.servers[server as usize].connect_failures += 1;
         match failure {
             Failure::Error { kind: FailureKind::ServerFull, source } => {
                 self.actions.push(Action::DropError(source));
@@ -231,6 +258,7 @@ impl<C, E> Ledger<C, E> {
         };
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
+        let first_failure = circuit.failures == 0;
         (circuit.kind, circuit.failed_at, circuit.asked) = (kind, now, false);
         let before = std::mem::replace(&mut circuit.source, source.clone());
         if !circuit.resting {
@@ -242,6 +270,7 @@ impl<C, E> Ledger<C, E> {
         // It may rest as the server was full; now it has failed as well.
         circuit.failures = circuit.failures.max(1);
         let retry_at = circuit.retry_at;
+        self.unavailable += u32::from(first_failure);
         self.due.insert((retry_at, Due::Tenant(tenant)));
         self.actions.extend(before.map(Action::DropError));
         self.refresh(tenant);
@@ -254,8 +283,14 @@ impl<C, E> Ledger<C, E> {
                 Failure::TimedOut => self.timed_out_connecting(first, now),
                 Failure::Panicked => unavailable(),
             };
+            if !matches!(refusal, Refusal::Timeout { .. }) {
+                self.count(tenant, Count::Unavailable);
+            }
             self.give_up_gathering(first, now);
             self.answer(first, Answer::Refused(refusal), now);
+        }
+        for _ in 0..self.tenants[tenant].line.len() {
+            self.count(tenant, Count::Unavailable);
         }
         self.answer_line(tenant, unavailable, now);
         // A stranger is quiet in another list.
@@ -273,12 +308,14 @@ impl<C, E> Ledger<C, E> {
     /// A connect succeeded: the tenant's failures are history.
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
+        self.unavailable -= u32::from(circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()));
         self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));
         self.refresh(tenant);
     }
 
     fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
-        self.counters.server_full += 1;
+        self.count(tenant, Count::ServerFull);
+        self.servers[server as usize].said_full += 1;
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
         if !circuit.resting {

@@ -2,6 +2,7 @@
 
 use super::budget::State;
 use super::{Ledger, Time};
+use crate::stats::CloseReason;
 
 /// What an idle connection is good for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,7 @@ impl<C, E> Ledger<C, E> {
     /// is lent meanwhile.
     pub(super) fn put_away(&mut self, idle: u32, unfit: Fitness, background: bool, now: Time) {
         if unfit == Fitness::Expired {
-            self.counters.closed_lifetime += 1;
-            return self.close_idle(idle, now);
+            return self.close_idle(idle, CloseReason::Lifetime, now);
         }
         self.take_out(idle, background);
         let State::Idle(connection) = self.enter(idle, State::Recycling, now) else {

@@ -6,6 +6,7 @@ use super::queue::Answer;
 use super::refusal::Refusal;
 use super::tenants::Mode;
 use super::{Ledger, Time};
+use crate::stats::CloseReason;
 use crate::{ServerId, Settings};
 
 impl<C, E> Ledger<C, E> {
@@ -83,7 +84,7 @@ impl<C, E> Ledger<C, E> {
         for permit in self.permits.indices() {
             let entry = &self.permits[permit];
             if entry.server == server && matches!(entry.state, State::Idle(_)) {
-                self.close_idle(permit, now);
+                self.close_idle(permit, CloseReason::Ended, now);
             }
         }
         self.serve(now);
@@ -132,7 +133,7 @@ impl<C, E> Ledger<C, E> {
                 continue;
             }
             if matches!(entry.state, State::Idle(_)) {
-                self.close_idle(permit, now);
+                self.close_idle(permit, CloseReason::Ended, now);
             } else {
                 // What is lent without a pin has a place among the victims, and this one has none: it is background's now.
                 (entry.pinned, entry.lent) = (false, false);
@@ -153,7 +154,7 @@ impl<C, E> Ledger<C, E> {
                 || server.counts.staying() > server.cap
                 || self.total.counts.staying() > self.total.cap
             {
-                self.close_idle(permit, now);
+                self.close_idle(permit, CloseReason::Ended, now);
             }
         }
     }
@@ -185,10 +186,9 @@ impl<C, E> Ledger<C, E> {
         };
         let mut closed = 0;
         while let Some(permit) = self.tenants[tenant].idle.oldest() {
-            self.close_idle(permit, now);
+            self.close_idle(permit, CloseReason::Evict, now);
             closed += 1;
         }
-        self.counters.closed_evict += u64::from(closed);
         self.serve(now);
         closed
     }
@@ -209,8 +209,7 @@ impl<C, E> Ledger<C, E> {
             self.expiries.remove(&(entry.expires_at, permit));
             entry.expires_at = now;
             if matches!(entry.state, State::Idle(_)) {
-                self.counters.closed_lifetime += 1;
-                self.close_idle(permit, now);
+                self.close_idle(permit, CloseReason::Lifetime, now);
             } else {
                 self.expiries.insert((now, permit));
             }
@@ -227,7 +226,7 @@ impl<C, E> Ledger<C, E> {
             self.revoke(waiter, &refusal, now);
         }
         while let Some(permit) = self.tenants[tenant].idle.oldest() {
-            self.close_idle(permit, now);
+            self.close_idle(permit, CloseReason::Ended, now);
         }
     }
 
@@ -242,7 +241,7 @@ impl<C, E> Ledger<C, E> {
                     unreachable!("a granted permit is held for its waiter")
                 };
                 if let State::Granted(connection, _) = self.enter(permit, State::InUse, now) {
-                    self.begin_close(permit, connection, now);
+                    self.begin_close(permit, connection, CloseReason::Ended, now);
                 }
             }
             _ => self.give_up_gathering(waiter, now),

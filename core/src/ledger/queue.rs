@@ -11,6 +11,7 @@ use std::task::Waker;
 use super::budget::{Claim, Place, State};
 use super::lru::{Link, linked};
 use super::refusal::Refusal;
+use super::tally::Count;
 use super::tenants::Mode;
 use super::{Action, Held, Ledger, PermitKey, TenantKey, Time, WaiterKey};
 
@@ -186,10 +187,9 @@ impl<C, E> Ledger<C, E> {
         entry.line.insert(&mut self.waiters, waiter, before.flatten());
         entry.pools_in_line += u32::from(ask.pool > 0);
         entry.background_in_line += u32::from(ask.background);
-        entry.counters.waits += 1;
-        self.counters.waits += 1;
         self.servers[entry.server as usize].scope.queued += 1;
         self.total.queued += 1;
+        self.count(tenant, Count::Wait);
         self.touch(tenant, now);
         waiter
     }
@@ -214,12 +214,11 @@ impl<C, E> Ledger<C, E> {
         entry.background_in_line -= u32::from(self.waiters[waiter].ask.background);
         self.servers[entry.server as usize].scope.queued -= 1;
         self.total.queued -= 1;
-        let waited = now.saturating_sub(self.waiters[waiter].since);
-        entry.counters.waited += waited;
-        self.counters.waited += waited;
         if entry.line.is_empty() {
             entry.lateness = 0;
         }
+        let waited = now.saturating_sub(self.waiters[waiter].since);
+        self.count(tenant, Count::Waited(waited));
         tenant
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::budget::{Place, State};
 use super::queue::Ask;
+use super::tally::Count;
 use super::tenants::Mode;
 use super::{Ledger, Time};
 use crate::FailureKind;
@@ -130,7 +131,7 @@ impl<C, E> Ledger<C, E> {
         // The first ones in line are those for whom a connection is on its way.
         if ask.pool == 0 && place < opening + recycling {
             let phase = if place < opening { Phase::Connecting } else { Phase::Recycling };
-            self.counters.timeouts += 1;
+            self.count(tenant, Count::Timeout);
             return Refusal::Timeout { phase, waited };
         }
         let Some((scope, limit)) = self.short_scope(tenant, ask.background) else {
@@ -142,7 +143,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
-        self.counters.timeouts += 1;
+        self.count(self.waiters[waiter].tenant.index(), Count::Timeout);
         Refusal::Timeout { phase: Phase::Connecting, waited: now.saturating_sub(self.waiters[waiter].since) }
     }
 
@@ -187,7 +188,7 @@ impl<C, E> Ledger<C, E> {
         now: Time,
     ) -> Refusal<E> {
         self.refreshed_holders(now);
-        let entry = &mut self.tenants[tenant];
+        let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
         let (open, waiting) = match scope {
             LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
@@ -200,8 +201,7 @@ impl<C, E> Ledger<C, E> {
         } else {
             self.holders.1.clone()
         };
-        entry.counters.refusals += 1;
-        self.counters.refusals[scope as usize] += 1;
+        self.count(tenant, Count::Refused(scope));
         // A full line refuses many at once; a task that waits for itself is told at its deadline.
         let held_by_caller = if scope == LimitScope::Queue { 0 } else { self.held_by(ask.caller) };
         Refusal::Limit(Box::new(Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller }))

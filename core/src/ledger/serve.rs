@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::budget::{Claim, Place, Promise, State};
 use super::fitness::Fitness;
 use super::queue::{Answer, Lane, Turn};
+use super::tally::Count;
 use super::{Action, Ledger, PermitKey, Time};
+use crate::stats::CloseReason;
 
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +204,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn evict_idle(&mut self, victim: u32, now: Time) {
-        let owner = self.permits[victim].tenant;
-        self.tenants[owner].counters.evicted += 1;
-        self.counters.evictions += 1;
-        self.close_idle(victim, now);
+        self.close_idle(victim, CloseReason::MadeRoom, now);
     }
 
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
@@ -223,14 +222,16 @@ impl<C, E> Ledger<C, E> {
         }
         if !fresh && self.plain_waiter(tenant).is_some() {
             match self.passed_over(tenant) {
-                Some((lane, first)) if self.may_pass_over(lane, first, permit, now) => self.counters.hand_overs += 1,
+                Some((lane, first)) if self.may_pass_over(lane, first, permit, now) => {
+                    self.count(tenant, Count::HandOver);
+                }
                 Some(_) => {
                     self.permits[permit].run_since = now;
                     self.serve(now);
                 }
                 None => {
                     self.permits[permit].run_since = now;
-                    self.counters.hand_overs += 1;
+                    self.count(tenant, Count::HandOver);
                     self.had_turn(tenant);
                 }
             }

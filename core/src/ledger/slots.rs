@@ -94,8 +94,12 @@ impl<K, T> Slots<K, T> {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
     pub(super) fn live(&self, index: u32) -> bool {
-        self.slots.get(index as usize).is_some_and(|slot| slot.value.is_some())
+        self.get(index).is_some()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

@@ -8,9 +8,9 @@ use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
 use super::pace::Pace;
 use super::queue::{InLine, Lane, Ready, Turn};
+use super::tally::Tally;
 use super::{Action, Ledger, Time};
 use crate::config::TenantLimits;
-use crate::stats::TenantCounters;
 use crate::{ServerId, TenantId};
 
 pub(super) struct InQuiet;
@@ -52,7 +52,7 @@ pub(super) struct Tenant<E> {
     pub(super) ready: Option<(Lane, Turn)>,
     pub(super) pace: Pace,
     pub(super) circuit: Option<Box<Circuit<E>>>,
-    pub(super) counters: TenantCounters,
+    pub(super) tally: Tally,
     /// When it became quiet: no permit, no waiter.
     quiet_since: Time,
     /// It is quiet among the strangers: its database does not exist, as far as is known.
@@ -118,6 +118,10 @@ pub(super) struct Server {
     pub(super) reached_again: Time,
     /// The last tenant that was told "server full", and when.
     pub(super) full_seen: Option<(TenantId, Time)>,
+    /// Events, for the statistics.
+    pub(super) connects: u64,
+    pub(super) connect_failures: u64,
+    pub(super) said_full: u64,
 }
 
 /// What the settings say of one server.
@@ -165,7 +169,7 @@ impl<C, E> Ledger<C, E> {
             ready: None,
             pace: Pace::default(),
             circuit: None,
-            counters: TenantCounters::default(),
+            tally: Tally::default(),
             quiet_since: now,
             stranger: false,
             in_quiet: Link::new(),
@@ -217,6 +221,9 @@ impl<C, E> Ledger<C, E> {
                 full: None,
                 reached_again: Time::ZERO,
                 full_seen: None,
+                connects: 0,
+                connect_failures: 0,
+                said_full: 0,
             });
             self.servers.len() - 1
         });
@@ -320,6 +327,7 @@ impl<C, E> Ledger<C, E> {
         }
         let entry = self.tenants.remove(tenant);
         self.maintenance_lines -= usize::from(entry.name.is_maintenance());
+        self.unavailable -= u32::from(entry.circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()));
         let source: Option<Arc<E>> = entry.circuit.and_then(|circuit| circuit.source);
         self.actions.extend(source.map(Action::DropError));
     }

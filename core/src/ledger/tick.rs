@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::budget::{Claim, State};
 use super::{Ledger, Time};
 use crate::TenantId;
+use crate::stats::CloseReason;
 
 /// The most idle connections closed, tenants forgotten and permits looked at in one tick, so that the lock is held for
 /// microseconds: at the default period of 50 ms these are 5,120 closes and 20,480 looks a second.
@@ -47,8 +48,7 @@ impl<C, E> Ledger<C, E> {
             if now.saturating_sub(self.permits[oldest].used_at) < self.settings.idle_timeout {
                 break;
             }
-            self.counters.closed_idle += 1;
-            self.close_idle(oldest, now);
+            self.close_idle(oldest, CloseReason::Idle, now);
         }
         for _ in 0..CLOSES_PER_TICK {
             let Some(&(expires_at, permit)) = self.expiries.first() else {
@@ -60,8 +60,7 @@ impl<C, E> Ledger<C, E> {
             self.expiries.pop_first();
             // One that is out is closed when it comes back.
             if matches!(self.permits[permit].state, State::Idle(_)) {
-                self.counters.closed_lifetime += 1;
-                self.close_idle(permit, now);
+                self.close_idle(permit, CloseReason::Lifetime, now);
             }
         }
     }

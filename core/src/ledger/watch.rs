@@ -2,12 +2,19 @@
 
 use std::task::Waker;
 
-use super::budget::{Counts, Place};
+use super::budget::Place;
 use super::slots::Key;
-use super::tenants::Mode;
-use super::{Action, Ledger, TenantKey};
+use super::tenants::{Mode, Tenant};
+use super::{Action, Ledger, TenantKey, Time};
 use crate::Settings;
 use crate::stats::{ServerStats, Stats, TenantStats};
+use crate::walk::TopBy;
+
+/// The most tenants looked at in one command of a walk, and the most that one describes, so that the lock is held for tens
+/// of microseconds.
+pub const STRETCH: u32 = 512;
+/// See [`STRETCH`].
+pub const ROWS: usize = 64;
 
 /// Someone waits for an end.
 pub(super) struct Watcher {
@@ -66,7 +73,13 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// A picture of everything. Costs one step for each server.
+    /// The ledger at this time, to look at.
+    pub fn at(&mut self, now: Time) -> &mut Self {
+        self.advance(now);
+        self
+    }
+
+    /// A picture of everything at the time of the last command. Costs one step for each server.
     pub fn stats(&self) -> Stats {
         let of = |place: Place| u64::from(self.total.counts.of(place));
         Stats {
@@ -81,37 +94,50 @@ impl<C, E> Ledger<C, E> {
             background_share: self.background_share().into(),
             waiting: self.total.queued.into(),
             tenants: (self.tenants.len() - self.maintenance_lines) as u64,
+            unavailable: self.unavailable.into(),
             closed: self.closed,
             totals: self.counters,
-            servers: (0..)
-                .zip(&self.servers)
-                .map(|(index, server)| self.server_stats(index, &server.scope.counts))
-                .collect(),
+            servers: (0..).zip(&self.servers).map(|(index, _)| self.server_stats(index)).collect(),
         }
     }
 
-    fn server_stats(&self, index: u32, counts: &Counts) -> ServerStats {
+    fn server_stats(&self, index: u32) -> ServerStats {
         let server = &self.servers[index as usize];
+        let of = |place: Place| u64::from(server.scope.counts.of(place));
         ServerStats {
             server: server.id.clone(),
             max: server.scope.cap.into(),
             effective_max: self.server_cap(index).into(),
-            open: counts.all().into(),
-            idle: counts.of(Place::Idle).into(),
-            opening: counts.of(Place::Opening).into(),
+            open: server.scope.counts.all().into(),
+            opening: of(Place::Opening),
+            idle: of(Place::Idle),
+            in_use: of(Place::InUse),
+            closing: of(Place::Closing),
+            pool_leased: of(Place::Pool),
+            waiting: server.scope.queued.into(),
+            paused: server.paused,
+            full: server.full.as_ref().map(|full| full.rests(self.latest)),
             epoch: server.epoch.into(),
             connect_time: server.connect_time,
+            connects: server.connects,
+            connect_failures: server.connect_failures,
+            server_full: server.said_full,
         }
     }
 
-    /// A picture of one tenant, None where it is not known.
+    /// A picture of one tenant at the time of the last command, None where it is not known.
     pub fn tenant_stats(&self, name: &str) -> Option<TenantStats> {
-        let tenant = &self.tenants[self.find(name)?];
+        self.find(name).map(|tenant| self.picture(&self.tenants[tenant]))
+    }
+
+    fn picture(&self, tenant: &Tenant<E>) -> TenantStats {
         let of = |place: Place| u64::from(tenant.counts.of(place));
-        Some(TenantStats {
+        TenantStats {
             tenant: tenant.name.clone(),
             server: self.servers[tenant.server as usize].id.clone(),
             max: tenant.cap.into(),
+            reserve: tenant.reserve.into(),
+            weight: tenant.weight.into(),
             opening: of(Place::Opening),
             idle: of(Place::Idle),
             in_use: of(Place::InUse),
@@ -120,8 +146,61 @@ impl<C, E> Ledger<C, E> {
             waiting: tenant.line.len().into(),
             draining: tenant.mode == Mode::Draining,
             removed: tenant.mode == Mode::Removed,
-            totals: tenant.counters,
-        })
+            circuit: self.circuit_state(tenant),
+            totals: tenant.tally.counters(),
+        }
+    }
+
+    /// One stretch of a walk over all tenants: describes those after place `from` whose name contains the text, until `rows`
+    /// has `limit` of them. Where to go on; None at the end.
+    pub fn tenants_from(
+        &self,
+        from: u32,
+        containing: Option<&str>,
+        limit: usize,
+        rows: &mut Vec<TenantStats>,
+    ) -> Option<u32> {
+        let limit = limit.min(rows.len() + ROWS);
+        let (end, stretch) = (self.tenants.span(), from.saturating_add(STRETCH));
+        for index in from..end.min(stretch) {
+            if rows.len() == limit {
+                return Some(index);
+            }
+            if let Some(tenant) = self.tenants.get(index)
+                && !tenant.name.is_maintenance()
+                && containing.is_none_or(|text| tenant.name.as_str().contains(text))
+            {
+                rows.push(self.picture(tenant));
+            }
+        }
+        (stretch < end).then_some(stretch)
+    }
+
+    /// One stretch of a walk over all tenants: finds those after place `from` that have more than `least` of something.
+    /// Where to go on; None at the end.
+    pub fn measure_from(&self, from: u32, by: TopBy, least: u64, found: &mut Vec<(u64, TenantKey)>) -> Option<u32> {
+        let (end, stretch) = (self.tenants.span(), from.saturating_add(STRETCH));
+        for index in from..end.min(stretch) {
+            if let Some(tenant) = self.tenants.get(index).filter(|tenant| !tenant.name.is_maintenance()) {
+                let value = match by {
+                    TopBy::InUse => (tenant.counts.all() - tenant.counts.of(Place::Idle)).into(),
+                    TopBy::Waiting => tenant.line.len().into(),
+                    TopBy::Waits => tenant.tally.counters().waits,
+                    TopBy::Refusals => tenant.tally.counters().refusals.iter().sum(),
+                    TopBy::Connects => tenant.tally.counters().connects,
+                    TopBy::Evictions => tenant.tally.counters().evictions,
+                };
+                if value > least {
+                    found.push((value, self.tenants.key(index)));
+                }
+            }
+        }
+        (stretch < end).then_some(stretch)
+    }
+
+    /// A picture of a tenant that a walk has found, None where it was forgotten since.
+    pub fn stats_of(&self, tenant: TenantKey) -> Option<TenantStats> {
+        self.tenants.find(tenant).map(|tenant| self.picture(&self.tenants[tenant]))
     }
 
     /// The settings in force.

@@ -23,6 +23,7 @@ mod review;
 mod runtimes;
 mod settings;
 mod sharing;
+mod statistics;
 mod support;
 mod waiting;
 mod warnings;

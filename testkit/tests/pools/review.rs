@@ -238,7 +238,7 @@ async fn a_limit_error_says_when_to_come_back_and_every_refusal_is_counted() {
         let retry_after = error.retry_after.unwrap();
         assert!(retry_after >= ms(1) && retry_after <= secs(60), "{retry_after:?}");
         assert_eq!(pools.stats().totals.refused(LimitScope::Total), count);
-        assert_eq!(pools.tenant_stats("c").unwrap().totals.refusals, count);
+        assert_eq!(pools.tenant_stats("c").unwrap().totals.refused(LimitScope::Total), count);
     }
     drop(held);
     assert_nothing_lost(&pools, &fake).await;

@@ -1,8 +1,10 @@
 //! `cargo xtask sim`: plays the simulation of `testkit/src/sim.rs` and says what it showed, or what did not hold and how to see
-//! it again. `scale.rs` is its `--scale`.
+//! it again. `scale.rs` is its `--scale`,
+//! `statistics.rs` its `--statistics`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
 mod scale;
+mod statistics;
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -47,6 +49,9 @@ struct Args {
     /// Measures instead what operations cost, and tenants weigh, at 1,000 to 1,000,000 tenants
     #[arg(long)]
     scale: bool,
+    /// Measures instead how long statistics of 100,000 tenants hold the lock, and what acquires cost meanwhile
+    #[arg(long)]
+    statistics: bool,
 }
 
 impl Args {
@@ -76,6 +81,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.scale {
         scale::scale();
+        return ExitCode::SUCCESS;
+    }
+    if args.statistics {
+        statistics::statistics();
         return ExitCode::SUCCESS;
     }
     // A violation is told once, at the end.

@@ -20,7 +20,7 @@ const ROOM: u32 = 100;
 const START: Duration = Duration::from_secs(1);
 
 /// As in the manager, a connection is behind a pointer.
-type Book = Ledger<Box<u32>, ()>;
+pub(crate) type Book = Ledger<Box<u32>, ()>;
 
 /// What is timed, in the order of the table.
 const TIMED: [&str; 5] =
@@ -96,6 +96,17 @@ fn take(book: &mut Book, name: &TenantId, now: Duration) -> (PermitKey, Box<u32>
 fn held(region: &Region<'_, System>) -> f64 {
     let change = region.change();
     (change.bytes_allocated as f64) - (change.bytes_deallocated as f64)
+}
+
+/// A ledger that knows so many tenants, [`ROOM`] of which have a connection, and all of which had one.
+pub(crate) fn known(tenants: u32) -> Book {
+    let mut book = Book::new(settings(ROOM, tenants));
+    for name in names(tenants) {
+        let (permit, connection) = take(&mut book, &name, START);
+        book.release(permit, connection, Health::Clean, START);
+        serve(&mut book, START);
+    }
+    book
 }
 
 impl Subject {
@@ -188,7 +199,7 @@ impl Subject {
     }
 }
 
-fn median(times: &mut [f64]) -> f64 {
+pub(crate) fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

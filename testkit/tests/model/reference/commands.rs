@@ -285,7 +285,10 @@ impl Reference {
                 self.recycle(permit);
                 self.settle();
             }
-            Health::Dirty => self.retire(permit),
+            Health::Dirty => {
+                self.events.closed_lifetime += u64::from(self.permit(permit).expires_at <= self.now);
+                self.retire(permit);
+            }
             Health::Broken | Health::Lost => {
                 if health == Health::Lost {
                     self.saw_breakage(permit);
