@@ -5,6 +5,8 @@
 //! its process is killed, too. A server that cannot be had is an error and so a failing test; nothing is skipped.
 
 mod account;
+#[cfg(feature = "postgres")]
+mod certificate;
 #[cfg(feature = "mariadb")]
 mod mariadb;
 mod place;
@@ -15,6 +17,10 @@ mod sampler;
 mod supervisor;
 mod template;
 
+#[cfg(all(feature = "postgres", feature = "tls"))]
+pub use certificate::Authority;
+#[cfg(feature = "postgres")]
+pub use certificate::Certificate;
 #[cfg(feature = "mariadb")]
 pub use mariadb::{MariaDbBuilder, MariaDbError, PrivateMariaDb, User};
 #[cfg(all(feature = "postgres", feature = "proxy"))]

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of the test's own: [`PrivatePostgres`]. Its process is in `supervisor.rs`.
 
+mod encryption;
 mod initdb;
 mod installation;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::account::Account;
+use super::certificate::Certificate;
 use super::place::{HOST, PORTS_TRIED, encoded, folder, free_port};
 use super::supervisor::{self, Signals, Stop, Supervised};
 use super::template::Failed;
@@ -130,6 +132,7 @@ impl fmt::Debug for Role {
 pub struct PostgresBuilder {
     settings: Vec<(String, String)>,
     roles: Vec<Role>,
+    certificate: Option<Certificate>,
 }
 
 impl PostgresBuilder {
@@ -161,6 +164,7 @@ impl PostgresBuilder {
     /// [`PostgresError`] when PostgreSQL is not installed, does not start, or refuses a setting or a role.
     pub fn start(self) -> Result<PrivatePostgres, PostgresError> {
         let mut server = PrivatePostgres::prepare(self.settings)?;
+        server.own_certificate(self.certificate.as_ref())?;
         server.start_first()?;
         server.make_roles(&self.roles)?;
         Ok(server)
@@ -214,7 +218,7 @@ impl PrivatePostgres {
             ("log_line_prefix", "%m [%p] %q%u@%d "),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        PostgresBuilder { settings, roles: Vec::new() }
+        PostgresBuilder { settings, roles: Vec::new(), certificate: None }
     }
 
     /// [`builder`](Self::builder) and [`start`](PostgresBuilder::start) in one.
