@@ -58,6 +58,17 @@ pub enum Error {
         /// What went wrong.
         source: io::Error,
     },
+    /// No encrypted connection came about, and one in the clear was not to be: the server does not speak TLS, its
+    /// certificate is not vouched for or is for another name, or the factory was not told whom to believe. Counts as
+    /// [`Unreachable`](tenantry_core::FailureKind::Unreachable), as nobody was there who proved to be the server.
+    #[cfg(feature = "postgres")]
+    #[non_exhaustive]
+    Tls {
+        /// What was being done.
+        during: During,
+        /// What went wrong. Where it was the handshake, the error in it is rustls's.
+        source: io::Error,
+    },
     /// diesel could not set a new connection up.
     SetUp(diesel::ConnectionError),
     /// A statement that cleans the connection failed.
@@ -102,6 +113,8 @@ impl fmt::Display for Error {
                 f.write_str(during.text())?;
                 self.code().map_or(Ok(()), |code| write!(f, " (SQLSTATE {code})"))
             }
+            #[cfg(feature = "postgres")]
+            Self::Tls { during, .. } => write!(f, "{}: no encrypted connection came about", during.text()),
             Self::Io { during, .. } => write!(f, "{}: the server could not be reached", during.text()),
             Self::SetUp(_) => f.write_str("a new connection to a tenant's database could not be set up"),
             Self::Recycle(_) => f.write_str(During::Recycle.text()),
@@ -118,6 +131,8 @@ impl StdError for Error {
             #[cfg(feature = "postgres")]
             Self::Postgres { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
+            #[cfg(feature = "postgres")]
+            Self::Tls { source, .. } => Some(source),
             Self::SetUp(source) => Some(source),
             Self::Recycle(source) => Some(source),
             Self::Resolver(source) => Some(source.as_ref()),

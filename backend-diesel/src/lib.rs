@@ -9,7 +9,11 @@ mod postgres;
 
 pub use error::{During, Error};
 pub use names::InvalidName;
+#[cfg(all(feature = "postgres", feature = "tls-rustls"))]
+pub use postgres::Tls;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresConnection, PostgresFactory};
+#[cfg(all(feature = "postgres", feature = "tls-rustls"))]
+pub use rustls;
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;

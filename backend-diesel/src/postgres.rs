@@ -4,8 +4,11 @@
 mod connection;
 mod driver;
 mod provision;
+mod security;
 mod session;
 mod socket;
+#[cfg(feature = "tls-rustls")]
+mod tls;
 mod wire;
 
 use std::fmt;
@@ -21,6 +24,8 @@ use crate::error::{During, Error};
 use crate::names::postgres_name;
 
 pub use connection::PostgresConnection;
+#[cfg(feature = "tls-rustls")]
+pub use tls::Tls;
 
 type Resolver = Arc<dyn Fn(TenantId) -> BoxFuture<'static, Result<Config, Error>> + Send + Sync>;
 type Naming = Arc<dyn Fn(&TenantId) -> String + Send + Sync>;
@@ -54,7 +59,22 @@ const MAX_APPLICATION_NAME: usize = 63;
 /// When its time is over, it drops the socket.
 ///
 /// # Encryption
-/// There is none yet: a config with `sslmode=require` fails to connect, one with `prefer` connects without.
+/// Happens where the factory was told whom to believe that it is the server (`tls`, with the feature `tls-rustls`), and
+/// then as the config's `sslmode` says:
+///
+/// | `sslmode` | with `tls` | without |
+/// |---|---|---|
+/// | `disable` | in the clear | in the clear |
+/// | `prefer`, the default of a [`Config`] | encrypted and verified if the server offers it, else in the clear | in the clear |
+/// | `require` | encrypted and verified, or [`Error::Tls`] | [`Error::Tls`] |
+///
+/// *Verified* is what libpq calls `verify-full`: an authority that is believed vouches for the server's certificate, which is
+/// for the host that the config names (the address, where it names no host). So `require` is stricter here than in libpq, where it takes any
+/// certificate; `verify-ca` and `verify-full` are not words that a [`Config`] knows. A server that fails the test is never
+/// talked to in the clear instead. But with `prefer`, whoever sits in between can say that the server offers none: only
+/// `require` protects from that. Unix sockets are never encrypted.
+///
+/// A login by SCRAM is bound to the encryption (`channel_binding`), and requests to cancel a query are encrypted as well.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,6 +93,7 @@ pub struct PostgresFactory {
     naming: Option<Naming>,
     resolver: Option<Resolver>,
     server_of: Option<ServerOf>,
+    tls: Option<security::Tls>,
     statement_timeout: Option<Duration>,
     name_sessions: bool,
     template: Option<String>,
@@ -89,6 +110,7 @@ impl PostgresFactory {
             naming: None,
             resolver: None,
             server_of: None,
+            tls: None,
             statement_timeout: None,
             name_sessions: true,
             template: None,
@@ -122,6 +144,30 @@ impl PostgresFactory {
     #[must_use]
     pub fn server_of(mut self, server: impl Fn(&TenantId) -> ServerId + Send + Sync + 'static) -> Self {
         self.server_of = Some(Arc::new(server));
+        self
+    }
+
+    /// Whom to believe that it is the server, for connections that are to be encrypted. Default: nobody, so none is. What
+    /// follows from it for each `sslmode` stands [above](Self#encryption).
+    ///
+    /// ```
+    /// use tenantry_diesel::tokio_postgres::config::SslMode;
+    /// use tenantry_diesel::{PostgresFactory, Tls, tokio_postgres::Config};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let file = tempfile::NamedTempFile::new()?;
+    /// # let authority = tenantry_testkit::servers::Authority::new()?;
+    /// # std::fs::write(file.path(), authority.pem())?;
+    /// # let path = file.path();
+    /// let mut config = Config::new();
+    /// config.host("db.internal").user("shop").ssl_mode(SslMode::Require);
+    /// let factory = PostgresFactory::new(config).tls(Tls::root_certificates(std::fs::read(path)?)?);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls-rustls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -210,7 +256,7 @@ impl PoolFactory for PostgresFactory {
 
     async fn connect(&self, tenant: &TenantId) -> Result<PostgresConnection, Error> {
         let config = self.config(tenant).await?;
-        PostgresConnection::open(&config).await
+        PostgresConnection::open(&config, self.tls.as_ref()).await
     }
 
     fn health(&self, connection: &mut PostgresConnection) -> Health {
@@ -230,7 +276,7 @@ impl PoolFactory for PostgresFactory {
             Error::InvalidName(_) => FailureKind::InvalidName,
             Error::NoSuchTenant => FailureKind::NoSuchTenant,
             Error::Postgres { source, during } => classify_postgres(source, *during),
-            Error::Io { .. } | Error::Lost => FailureKind::Unreachable,
+            Error::Io { .. } | Error::Tls { .. } | Error::Lost => FailureKind::Unreachable,
             Error::SetUp(diesel::ConnectionError::CouldntSetupConfiguration(error)) | Error::Recycle(error) => {
                 classify_diesel(error)
             }

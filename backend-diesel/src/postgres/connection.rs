@@ -11,9 +11,10 @@ use diesel_async::TransactionManager as _;
 use diesel_async::{AnsiTransactionManager, AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use tenantry_core::Health;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 
 use super::driver::{Driver, until};
+use super::security::{Settled, Stream, Tls, settled};
 use super::session::Session;
 use super::socket::{Address, Socket, addresses};
 use super::wire::Wire;
@@ -75,8 +76,8 @@ impl fmt::Debug for PostgresConnection {
 
 impl PostgresConnection {
     /// Opens one and sets it up as diesel does.
-    pub(super) async fn open(config: &Config) -> Result<Self, Error> {
-        let (client, link) = Link::open(config, During::Connect).await?;
+    pub(super) async fn open(config: &Config, tls: Option<&Tls>) -> Result<Self, Error> {
+        let (client, link) = Link::open(config, tls, During::Connect).await?;
         let inner = AsyncPgConnection::try_from(client).await.map_err(Error::SetUp)?;
         // diesel does not wait for the last answers. Then its settings are the connection's own.
         link.settle().await?;
@@ -142,15 +143,17 @@ pub(super) struct Link {
     driver: Driver,
     session: Arc<Session>,
     address: Address,
+    /// What it is encrypted with, if it is.
+    tls: Option<Tls>,
 }
 
 impl Link {
     /// Tries the config's places in order until one lets us in.
-    pub(super) async fn open(config: &Config, during: During) -> Result<(Client, Self), Error> {
+    pub(super) async fn open(config: &Config, tls: Option<&Tls>, during: During) -> Result<(Client, Self), Error> {
         let mut latest = None;
         for address in addresses(config).await {
             let opened = match address {
-                Ok(address) => Self::open_at(address, config, during).await,
+                Ok(address) => Self::open_at(address, config, tls, during).await,
                 Err(source) => Err(Error::Io { during, source }),
             };
             match opened {
@@ -162,15 +165,22 @@ impl Link {
         Err(latest.unwrap_or_else(nowhere))
     }
 
-    async fn open_at(address: Address, config: &Config, during: During) -> Result<(Client, Self), Error> {
+    async fn open_at(
+        address: Address,
+        config: &Config,
+        tls: Option<&Tls>,
+        during: During,
+    ) -> Result<(Client, Self), Error> {
         let postgres = |source| Error::Postgres { during, source };
         let socket = Socket::open(&address, config).await.map_err(|source| Error::Io { during, source })?;
+        let stream = Stream::secure(socket, &address, config, tls).await;
+        let stream = stream.map_err(|source| Error::Tls { during, source })?;
+        let tls = tls.filter(|_| stream.is_encrypted()).cloned();
         let session = Arc::new(Session::new());
-        // TLS has its place here, below the wire, which reads in the clear; without it a config that requires it fails.
-        let wire = Wire::watched(socket, Arc::clone(&session));
-        let (client, connection) = config.connect_raw(wire, NoTls).await.map_err(postgres)?;
+        let wire = Wire::watched(stream, Arc::clone(&session));
+        let (client, connection) = settled(config).connect_raw(wire, Settled).await.map_err(postgres)?;
         let driver = Driver::spawn(connection, Arc::clone(&session));
-        let link = Self { driver, session, address };
+        let link = Self { driver, session, address, tls };
         check_attributes(&client, config, during).await?;
         Ok((client, link))
     }
@@ -194,9 +204,21 @@ impl Link {
             if let Ok(settled) = tokio::time::timeout(patience, self.settle()).await {
                 return settled;
             }
-            cancel_query(cancel, &self.address, config).await;
+            self.cancel(cancel, config).await;
             patience *= 2;
         }
+    }
+
+    /// Best effort: where it fails, the query runs to its end or the socket is closed at the bound. Resolves when the server
+    /// has passed the request on.
+    async fn cancel(&self, cancel: &CancelToken, config: &Config) {
+        let ask = async {
+            let socket = Socket::open(&self.address, config).await?;
+            // The request names a secret of the session's, which nobody in between should learn.
+            let stream = Stream::secure_likewise(socket, &self.address, config, self.tls.as_ref()).await?;
+            cancel.cancel_query_raw(Wire::unwatched(stream), Settled).await.map_err(io::Error::other)
+        };
+        let _ = ask.await;
     }
 
     /// Says goodbye with the drop of `client` and waits for the server to close its side, which it does after it has
@@ -211,14 +233,6 @@ impl Link {
         if tokio::time::timeout(within, goodbye).await.is_err() {
             self.driver.abort().await;
         }
-    }
-}
-
-/// Best effort: where it fails, the query runs to its end or the socket is closed at the bound. Resolves when the server
-/// has passed the request on.
-async fn cancel_query(cancel: &CancelToken, address: &Address, config: &Config) {
-    if let Ok(socket) = Socket::open(address, config).await {
-        let _ = cancel.cancel_query_raw(Wire::unwatched(socket), NoTls).await;
     }
 }
 

@@ -24,7 +24,7 @@ impl PostgresFactory {
 
     /// Runs one statement on a connection of its own, and closes that.
     async fn maintain(&self, config: &Config, during: During, sql: &str) -> Result<(), Error> {
-        let (client, link) = Link::open(config, During::Connect).await?;
+        let (client, link) = Link::open(config, self.tls.as_ref(), During::Connect).await?;
         let ran = client.batch_execute(sql).await;
         let cancel = client.cancel_token();
         link.close(client, cancel, config, CLOSE_WITHIN).await;

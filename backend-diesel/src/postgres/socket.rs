@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -18,9 +19,21 @@ use tokio_postgres::config::{Host, LoadBalanceHosts};
 /// One place where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
-    Tcp(SocketAddr),
+    /// And what its certificate has to call it.
+    Tcp(SocketAddr, Arc<str>),
     #[cfg(unix)]
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The name that a certificate there has to be for: the host as the config has it, else its IP address.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp(_, name) => Some(name),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// The places that a config names, in the order in which to try them: its hosts, each with all of its addresses. A host
@@ -31,9 +44,10 @@ pub(super) async fn addresses(config: &Config) -> Vec<io::Result<Address>> {
     for index in order(config, hosts.len().max(addrs.len())) {
         let port = config.get_ports().get(index).or_else(|| config.get_ports().first()).copied().unwrap_or(5432);
         match (addrs.get(index), hosts.get(index)) {
-            (Some(ip), _) => found.push(Ok(tcp(*ip, port))),
+            (Some(ip), Some(Host::Tcp(name))) => found.push(Ok(tcp(*ip, port, name))),
+            (Some(ip), _) => found.push(Ok(tcp(*ip, port, &ip.to_string()))),
             (None, Some(Host::Tcp(name))) => match tokio::net::lookup_host((name.as_str(), port)).await {
-                Ok(resolved) => found.extend(resolved.map(|address| Ok(Address::Tcp(address)))),
+                Ok(resolved) => found.extend(resolved.map(|address| Ok(Address::Tcp(address, name.as_str().into())))),
                 Err(error) => found.push(Err(error)),
             },
             #[cfg(unix)]
@@ -57,8 +71,8 @@ fn order(config: &Config, hosts: usize) -> Vec<usize> {
     indices
 }
 
-fn tcp(ip: IpAddr, port: u16) -> Address {
-    Address::Tcp(SocketAddr::new(ip, port))
+fn tcp(ip: IpAddr, port: u16, name: &str) -> Address {
+    Address::Tcp(SocketAddr::new(ip, port), name.into())
 }
 
 /// A stream to the server.
@@ -74,7 +88,7 @@ impl Socket {
     pub(super) async fn open(address: &Address, config: &Config) -> io::Result<Self> {
         let open = async {
             match address {
-                Address::Tcp(address) => TcpStream::connect(address).await.map(Self::Tcp),
+                Address::Tcp(address, _) => TcpStream::connect(address).await.map(Self::Tcp),
                 #[cfg(unix)]
                 Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             }
@@ -160,10 +174,12 @@ mod tests {
 
     #[tokio::test]
     async fn hosts_are_tried_in_order_each_with_its_port() {
-        let local = |port| Some(tcp(IpAddr::from([127, 0, 0, 1]), port));
-        assert_eq!(of("host=127.0.0.1").await, [local(5432)]);
-        assert_eq!(of("host=127.0.0.1,127.0.0.1 port=1,2").await, [local(1), local(2)]);
-        assert_eq!(of("host=a.invalid hostaddr=127.0.0.1 port=7").await, [local(7)]);
+        let local = |port, name| Some(tcp(IpAddr::from([127, 0, 0, 1]), port, name));
+        let ip = "127.0.0.1";
+        assert_eq!(of("host=127.0.0.1").await, [local(5432, ip)]);
+        assert_eq!(of("host=127.0.0.1,127.0.0.1 port=1,2").await, [local(1, ip), local(2, ip)]);
+        assert_eq!(of("host=a.invalid hostaddr=127.0.0.1 port=7").await, [local(7, "a.invalid")]);
+        assert_eq!(of("hostaddr=127.0.0.1 port=7").await, [local(7, ip)]);
         assert_eq!(of("user=a").await, [None]);
     }
 

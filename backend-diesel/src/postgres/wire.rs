@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
+use super::security::Stream;
 use super::session::{Frames, Session};
 
-/// A stream of PostgreSQL's protocol in the clear. Encryption belongs below it, as `S`.
+/// A stream of PostgreSQL's protocol in the clear. Encryption is below it, in `S`.
 ///
 /// Its shutdown reads until the server has closed its side: a server process frees its place before its socket goes,
 /// so that another connection is let in once this one has ended.
@@ -97,6 +99,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+impl TlsStream for Wire<Stream> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
     }
 }
 
