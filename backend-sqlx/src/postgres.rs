@@ -56,6 +56,12 @@ const LINGER: Duration = Duration::from_millis(10);
 /// cancelled. `close` waits for the query to end, says goodbye, and waits 10 ms ([`linger`](Self::linger)) before the permit
 /// is free, so that the server rarely counts more connections than tenantry does.
 ///
+/// # Encryption
+/// It is sqlx's, and needs one of its `tls-*` features, such as this crate's `tls-rustls`. By the options' `ssl_mode`, `prefer`
+/// (the default) encrypts if the server offers it and `require` always; both believe anybody, an `ssl_root_cert` or not.
+/// `verify-ca` asks for an authority that is believed, `verify-full` for the host's name as well. Only the last keeps out whoever
+/// sits in between. A server that is not believed counts as [`FailureKind::Unreachable`].
+///
 /// # Keeping a connection's state in sight
 /// sqlx has no setting for TCP keepalives on the client's side; the server's are settings like any other:
 ///
