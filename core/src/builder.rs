@@ -23,6 +23,7 @@ pub struct Builder<F> {
     max_known_tenants: Option<u32>,
     max_waiters_per_tenant: Option<u32>,
     settings: Settings,
+    system: Option<TenantId>,
     bad_tenants: Vec<crate::InvalidTenant>,
     runtime: Option<Handle>,
 }
@@ -46,6 +47,7 @@ impl<F: PoolFactory> Builder<F> {
             max_known_tenants: None,
             max_waiters_per_tenant: None,
             settings: Settings::new(0),
+            system: None,
             bad_tenants: Vec::new(),
             runtime: None,
         }
@@ -77,6 +79,17 @@ impl<F: PoolFactory> Builder<F> {
     pub fn tenant(mut self, tenant: impl AsRef<str>, limits: TenantLimits) -> Self {
         match TenantId::new(tenant) {
             Ok(tenant) => drop(self.settings.tenants.insert(tenant, limits)),
+            Err(invalid) => self.bad_tenants.push(invalid),
+        }
+        self
+    }
+
+    /// The tenant that is the service's own database, with what [`TenantLimits::system`] makes of the budget: a share that
+    /// is always free for it, and counted like any other's connections. Default: none. [`tenant`](Self::tenant) gives it
+    /// other limits, which win.
+    pub fn system_database(mut self, tenant: impl AsRef<str>) -> Self {
+        match TenantId::new(tenant) {
+            Ok(tenant) => self.system = Some(tenant),
             Err(invalid) => self.bad_tenants.push(invalid),
         }
         self
@@ -209,45 +222,60 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
+    /// Checks everything that [`build`](Self::build) checks, but for the runtime, and starts nothing: for settings that come
+    /// from outside, before anything else is begun.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names every setting that is missing or out of bounds, alone or against another.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.settle().1.into_result()
+    }
+
     /// Checks everything and starts the manager. Opens nothing.
     ///
     /// # Errors
     /// [`ConfigError`] names every setting that is missing or out of bounds, alone or against another, and a missing
     /// runtime.
     pub fn build(self) -> Result<TenantPools<F>, ConfigError> {
-        let Self { factory, max_connections, max_connections_per_tenant, max_known_tenants, .. } = self;
-        let (mut settings, bad_tenants, runtime) = (self.settings, self.bad_tenants, self.runtime);
-        let per_tenant = self.max_waiters_per_tenant;
-        settings.max_waiters_per_tenant =
-            per_tenant.unwrap_or(settings.max_waiters_per_tenant.min(settings.max_waiters));
-        let mut problems = Problems::default();
-        for invalid in bad_tenants {
-            problems.add("tenant", &"not a tenant's name", invalid.to_string());
-        }
-        let runtime = runtime.or_else(|| Handle::try_current().ok());
-        if runtime.is_none() {
+        let (settings, mut problems) = self.settle();
+        let Some(runtime) = self.runtime.or_else(|| Handle::try_current().ok()) else {
             problems.add("runtime", &"not set", "call build inside a tokio runtime, or give one");
-        }
-        if max_connections.is_none() {
-            problems.add("max_connections", &"not set", "it is required: what the server allows this process");
-        }
-        // Without a good budget the others are checked against the largest, so that every bad one is named.
-        settings.max_connections = max_connections.unwrap_or(MAX_BUDGET);
-        let budget = settings.max_connections.clamp(1, MAX_BUDGET);
-        let default = factory.max_per_tenant().unwrap_or(MAX_PER_TENANT).clamp(1, budget);
-        settings.max_connections_per_tenant = max_connections_per_tenant.unwrap_or(default);
-        let least_known = max_connections.unwrap_or(1).saturating_add(settings.max_waiters);
-        settings.max_known_tenants = max_known_tenants.unwrap_or(settings.max_known_tenants.max(least_known));
-        problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
-        settings.check(&mut problems, |tenant| factory.server(tenant));
+            return Err(problems.into_error());
+        };
         problems.into_result()?;
-        let Some(runtime) = runtime else { unreachable!("a missing runtime is a problem") };
-        let shared = Shared::new(factory, settings, Runtime::new(runtime));
+        let shared = Shared::new(self.factory, settings, Runtime::new(runtime));
         // Known from the start, so that nobody takes what is reserved for them.
         for tenant in shared.settings.tenants.keys() {
             shared.admit(tenant);
         }
         shared.runtime.spawn(Maintenance::new(&shared).run());
         Ok(TenantPools::new(shared))
+    }
+
+    /// The settings with every default in its place, and all that is wrong with them.
+    fn settle(&self) -> (Settings, Problems) {
+        let mut settings = self.settings.clone();
+        let mut problems = Problems::default();
+        for invalid in &self.bad_tenants {
+            problems.add("tenant", &"not a tenant's name", invalid.to_string());
+        }
+        if self.max_connections.is_none() {
+            problems.add("max_connections", &"not set", "it is required: what the server allows this process");
+        }
+        settings.max_waiters_per_tenant =
+            self.max_waiters_per_tenant.unwrap_or(settings.max_waiters_per_tenant.min(settings.max_waiters));
+        // Without a good budget the others are checked against the largest, so that every bad one is named.
+        settings.max_connections = self.max_connections.unwrap_or(MAX_BUDGET);
+        let budget = settings.max_connections.clamp(1, MAX_BUDGET);
+        let default = self.factory.max_per_tenant().unwrap_or(MAX_PER_TENANT).clamp(1, budget);
+        settings.max_connections_per_tenant = self.max_connections_per_tenant.unwrap_or(default);
+        if let Some(system) = &self.system {
+            settings.tenants.entry(system.clone()).or_insert(TenantLimits::system(budget));
+        }
+        let least_known = self.max_connections.unwrap_or(1).saturating_add(settings.max_waiters);
+        settings.max_known_tenants = self.max_known_tenants.unwrap_or(settings.max_known_tenants.max(least_known));
+        problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
+        settings.check(&mut problems, |tenant| self.factory.server(tenant));
+        (settings, problems)
     }
 }

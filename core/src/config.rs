@@ -22,6 +22,15 @@ impl TenantLimits {
         Self::default()
     }
 
+    /// Those of the service's own database beside its tenants', in a budget of `max_connections`: a tenth of it, at least
+    /// 5, at most 20, and never more than half (of 100: 10; of 30: 5; of 400: 20; of 6: 3). As many are reserved, so that
+    /// it has them at once however busy the tenants are, and it cannot have more, so that it takes nothing from them.
+    #[must_use]
+    pub fn system(max_connections: u32) -> Self {
+        let own = (max_connections / 10).clamp(5, 20).min(max_connections / 2);
+        Self::new().max(own.max(1)).reserve(own)
+    }
+
     /// The most connections this tenant may have, in all states. Default: `max_connections_per_tenant`.
     /// From 1 to the total budget.
     #[must_use]
@@ -252,6 +261,16 @@ impl Settings {
     }
 }
 
+/// A bound in the words of the documentation: nobody reads 31536000 s as a year.
+fn plain(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / DAY.as_secs(), seconds % DAY.as_secs()) {
+        (1, 0) => "1 day".to_owned(),
+        (days, 0) if days > 1 => format!("{days} days"),
+        _ => format!("{time:?}"),
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Problems(Vec<ConfigProblem>);
 
@@ -268,15 +287,16 @@ impl Problems {
 
     fn time(&mut self, setting: &str, value: Duration, least: Duration, most: Duration) {
         if value < least || value > most {
-            self.add(setting, &value, format!("give {least:?} to {most:?}"));
+            self.add(setting, &value, format!("give {} to {}", plain(least), plain(most)));
         }
     }
 
-    pub(crate) fn into_result(mut self) -> Result<(), ConfigError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
+    pub(crate) fn into_result(self) -> Result<(), ConfigError> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.into_error()) }
+    }
+
+    pub(crate) fn into_error(mut self) -> ConfigError {
         self.0.sort_by(|a, b| a.setting.cmp(&b.setting));
-        Err(ConfigError { problems: self.0 })
+        ConfigError { problems: self.0 }
     }
 }

@@ -25,6 +25,7 @@ mod settings;
 mod sharing;
 mod statistics;
 mod support;
+mod system;
 mod waiting;
 mod warnings;
 mod wide;
