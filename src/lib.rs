@@ -8,6 +8,9 @@
 
 pub use tenantry_core::*;
 
+#[cfg(feature = "env")]
+pub mod config;
+
 /// Drivers on sqlx: PostgreSQL, MySQL, SQLite, each by a feature.
 #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-mysql", feature = "sqlx-sqlite"))]
 pub use tenantry_sqlx as sqlx;

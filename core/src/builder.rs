@@ -33,6 +33,9 @@ impl<F> fmt::Debug for Builder<F> {
         f.debug_struct("Builder")
             .field("max_connections", &self.max_connections)
             .field("max_connections_per_tenant", &self.max_connections_per_tenant)
+            .field("system_database", &self.system)
+            .field("max_waiters_per_tenant", &self.max_waiters_per_tenant)
+            .field("max_known_tenants", &self.max_known_tenants)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

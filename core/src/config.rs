@@ -264,6 +264,9 @@ impl Settings {
 /// A bound in the words of the documentation: nobody reads 31536000 s as a year.
 fn plain(time: Duration) -> String {
     let seconds = time.as_secs();
+    if time.is_zero() {
+        return "0".to_owned();
+    }
     match (seconds / DAY.as_secs(), seconds % DAY.as_secs()) {
         (1, 0) => "1 day".to_owned(),
         (days, 0) if days > 1 => format!("{days} days"),
