@@ -180,6 +180,7 @@ async fn the_factory_keeps_the_contract() {
     let subject = Over::new().await;
     subject.server.run("postgres", "GRANT few TO app").await.expect("a grant");
     let report = Suite::of(&subject).provision().run().await;
+    println!("conformance: diesel, PostgreSQL: {}", report.summary());
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "everything was checked");
 }

@@ -152,6 +152,7 @@ async fn the_driver_keeps_its_contract() {
         server.factory.create(&tenant).await.expect("a new database");
     }
     let report = Suite::of(&server).provision().native_pool().run().await;
+    println!("conformance: sqlx, MariaDB: {}", report.summary());
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "{report}");
 }

@@ -155,6 +155,7 @@ async fn the_driver_keeps_its_contract() {
         cluster.factory.create(&tenant).await.unwrap();
     }
     let report = Suite::of(&cluster).provision().native_pool().run().await;
+    println!("conformance: sqlx, PostgreSQL: {}", report.summary());
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "{report}");
 }

@@ -121,6 +121,7 @@ async fn the_driver_keeps_its_contract() {
     let folder = Folder::new().await;
     folder.factory.create(&tenant("other")).await.unwrap();
     let report = Suite::of(&Files(folder)).provision().native_pool().run().await;
+    println!("conformance: sqlx, SQLite: {}", report.summary());
     report.assert_passed();
     let without_a_server = [
         "a_killed_connection_is_lost",

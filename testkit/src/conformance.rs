@@ -297,6 +297,14 @@ impl Report {
         self.verdicts.iter().filter(|(_, verdict)| concerns(verdict)).map(|(name, _)| *name).collect()
     }
 
+    /// How many checks passed, failed and could not be made, in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (failed, not_made) = (self.failed().len(), self.not_made().len());
+        let passed = self.verdicts.len() - failed - not_made;
+        format!("{passed} passed, {failed} failed, {not_made} not possible there")
+    }
+
     /// # Panics
     /// When a check failed, with the whole report.
     #[track_caller]

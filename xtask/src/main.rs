@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | model | loom | seeded | guard | sim | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | guard | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod conformance;
 mod demo;
 mod guard;
 mod loom;
@@ -30,6 +31,8 @@ enum Chore {
     Loom(run::Loudness),
     /// The ledger against a naive reference that decides everything a second time
     Model(model::Args),
+    /// The suite for drivers and their load at an exact limit, on every driver and database here, as one table
+    Conformance(run::Loudness),
     /// Bugs planted on purpose, each of which some suite must notice
     Seeded(run::Loudness),
     /// Instructions and allocations of an operation, against bounds
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::test(&args),
         Chore::Loom(loudness) => test::one("loom", &loudness),
         Chore::Model(args) => model::model(&args),
+        Chore::Conformance(loudness) => conformance::conformance(&loudness),
         Chore::Seeded(loudness) => test::one("seeded", &loudness),
         Chore::Guard(loudness) => test::one("guard", &loudness),
         Chore::Demo(args) => demo::demo(&args),
