@@ -190,12 +190,14 @@ fn counted(arguments: &str, args: &Args) -> Result<Tally> {
     must(&mut cargo(arguments), args.loudness).map(|said| Tally::read(&said))
 }
 
-/// Features only add: each alone compiles without a warning, and none, and all.
+/// Features only add: each alone compiles without a warning, and none, and all. And a service that chooses by one.
 fn features(args: &Args) -> Result<Tally> {
     let workspace = Workspace::ask()?;
     let alone = workspace.features().into_iter().map(|feature| format!("--no-default-features --features {feature}"));
-    for chosen in alone.chain(["--no-default-features".to_owned(), "--all-features".to_owned()]) {
-        let check = format!("check --package tenantry --lib {chosen}");
+    let facade = alone.chain(["--no-default-features".to_owned(), "--all-features".to_owned()]);
+    let facade = facade.map(|chosen| format!("--package tenantry --lib {chosen}"));
+    for what in facade.chain(["--package by_feature --no-default-features --features postgres".to_owned()]) {
+        let check = format!("check {what}");
         let said = must(&mut cargo(&check), args.loudness)?;
         // Not by RUSTFLAGS, which would compile all dependencies anew.
         ensure!(!said.lines().any(|line| line.starts_with("warning:")), "$ cargo {check}\n{said}");
