@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use crate::config::{MAX_BUDGET, MAX_PER_TENANT, Problems, Settings, TenantLimits};
 use crate::error::ConfigError;
 use crate::factory::PoolFactory;
+use crate::observe::{Observer, Observers};
 use crate::pools::{Shared, TenantPools};
 use crate::runtime::Runtime;
 use crate::tasks::Maintenance;
@@ -26,6 +27,7 @@ pub struct Builder<F> {
     system: Option<TenantId>,
     bad_tenants: Vec<crate::InvalidTenant>,
     runtime: Option<Handle>,
+    observers: Observers,
 }
 
 impl<F> fmt::Debug for Builder<F> {
@@ -53,6 +55,7 @@ impl<F: PoolFactory> Builder<F> {
             system: None,
             bad_tenants: Vec::new(),
             runtime: None,
+            observers: Observers::default(),
         }
     }
 
@@ -219,6 +222,13 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
+    /// Is told what happens, outside of the lock: for histograms, or a log of one's own. May be called more than once; all of
+    /// them are told. Default: nobody, which costs nothing.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// The runtime for the manager's own tasks; it needs tokio's time driver. Default: the one that `build` is called in.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
@@ -246,7 +256,7 @@ impl<F: PoolFactory> Builder<F> {
             return Err(problems.into_error());
         };
         problems.into_result()?;
-        let shared = Shared::new(self.factory, settings, Runtime::new(runtime));
+        let shared = Shared::new(self.factory, settings, Runtime::new(runtime), self.observers);
         // Known from the start, so that nobody takes what is reserved for them.
         for tenant in shared.settings.tenants.keys() {
             shared.admit(tenant);

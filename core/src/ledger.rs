@@ -62,6 +62,7 @@ use self::watch::Watcher;
 use crate::Health;
 use crate::config::Settings;
 use crate::error::Holder;
+use crate::observe::{Attention, ConnectOutcome, Event};
 use crate::stats::{CloseReason, Counters};
 
 pub use self::decision::{Action, Actions, Decision, Held, TryDecision};
@@ -134,6 +135,7 @@ pub struct Ledger<C, E> {
     /// Tenants whose last connect failed.
     unavailable: u32,
     actions: Actions<C, E>,
+    attention: Attention,
 }
 
 impl<C, E> Ledger<C, E> {
@@ -167,6 +169,7 @@ impl<C, E> Ledger<C, E> {
             counters: Counters::default(),
             unavailable: 0,
             actions: Actions::new(),
+            attention: Attention::None,
         }
     }
 
@@ -274,8 +277,10 @@ impl<C, E> Ledger<C, E> {
         };
         let entry = &mut self.permits[permit];
         (entry.caller, entry.run_since) = (ask.caller, now);
-        self.tenants[entry.tenant].tally.warm_hit();
+        let tenant = entry.tenant;
+        self.tenants[tenant].tally.warm_hit();
         self.counters.warm_hits += 1;
+        self.tell(Attention::All, |ledger| Event::Acquired { tenant: ledger.name(tenant), waited: Time::ZERO });
         Held { permit: self.permits.key(permit), connection }
     }
 
@@ -288,6 +293,10 @@ impl<C, E> Ledger<C, E> {
         debug_assert!(matches!(self.permits[index].state, State::InUse));
         let now = self.advance(now);
         self.permits[index].warned = false;
+        self.tell(Attention::All, |ledger| {
+            let Permit { tenant, since, .. } = ledger.permits[index];
+            Event::Released { tenant: ledger.name(tenant), used: now.saturating_sub(since), health }
+        });
         match health {
             Health::Clean => self.come_back(index, connection, now),
             Health::Dirty if seeded!(DirtyIsClean) => self.come_back(index, connection, now),
@@ -401,6 +410,12 @@ impl<C, E> Ledger<C, E> {
         self.count(tenant, Count::Connect);
         self.servers[server as usize].connects += 1;
         let took = now.saturating_sub(self.permits[index].since);
+        self.tell(Attention::All, |ledger| Event::Connected {
+            tenant: ledger.name(tenant),
+            server: ledger.servers[server as usize].id.clone(),
+            took,
+            outcome: ConnectOutcome::Opened,
+        });
         let average = &mut self.servers[server as usize].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
         self.server_reached(tenant, server, now);
@@ -437,7 +452,16 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn start_closing(&mut self, permit: u32, reason: CloseReason, now: Time) -> State<C> {
-        self.count(self.permits[permit].tenant, Count::Closed(reason));
+        let Permit { tenant, server, .. } = self.permits[permit];
+        self.count(tenant, Count::Closed(reason));
+        // An eviction is told by the one who chose the victim.
+        if reason != CloseReason::MadeRoom {
+            self.tell(Attention::Rare, |ledger| Event::Closed {
+                tenant: ledger.name(tenant),
+                server: ledger.servers[server as usize].id.clone(),
+                reason,
+            });
+        }
         self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.stop_lending(permit);

@@ -14,6 +14,7 @@ mod factory;
 mod lease;
 #[doc(hidden)]
 pub mod ledger;
+mod observe;
 mod operate;
 mod pools;
 mod provision;
@@ -41,6 +42,9 @@ pub use error::{
 };
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
 pub use lease::{Lease, PoolLease};
+#[doc(hidden)]
+pub use observe::Attention;
+pub use observe::{ConnectOutcome, Event, Observer};
 pub use operate::{CloseReport, DrainReport};
 pub use pools::TenantPools;
 #[cfg(tenantry_loom)]

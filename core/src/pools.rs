@@ -13,6 +13,7 @@ use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, Slot};
 use crate::ledger::{Ledger, Time, TryDecision, Watched};
+use crate::observe::Observers;
 use crate::runtime::{Runtime, current_task};
 use crate::stats::{Stats, TenantStats};
 use crate::sync::{Arc, Mutex, lock};
@@ -27,17 +28,22 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) factory: F,
     pub(crate) settings: Settings,
     pub(crate) runtime: Runtime,
+    pub(crate) observers: Observers,
 }
 
 impl<F: PoolFactory> Shared<F> {
-    pub(crate) fn new(factory: F, settings: Settings, runtime: Runtime) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::new(Ledger::new(settings.clone())), factory, settings, runtime })
+    pub(crate) fn new(factory: F, settings: Settings, runtime: Runtime, observers: Observers) -> Arc<Self> {
+        let mut ledger = Ledger::new(settings.clone());
+        ledger.attend(observers.attention());
+        Arc::new(Self { ledger: Mutex::new(ledger), factory, settings, runtime, observers })
     }
 
-    /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits (rule 16).
+    /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits or is told it
+    /// (rule 16).
     #[inline]
     pub(crate) fn with<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
-        self.run(|ledger| if ledger.anyone_waits() { self.runtime.now() } else { self.runtime.coarse() }, command)
+        let exact = |ledger: &ConnectionLedger<F>| ledger.anyone_waits() || ledger.tells_times();
+        self.run(|ledger| if exact(ledger) { self.runtime.now() } else { self.runtime.coarse() }, command)
     }
 
     #[inline]

@@ -18,10 +18,12 @@ use crate::{FailureKind, Phase, TenantId};
 impl<F: PoolFactory> Shared<F> {
     /// Carries out what a command left. Never called under the lock.
     pub(crate) fn act(self: &Arc<Self>, actions: Actions<Box<Slot<F>>, F::Error>) {
-        // Wakers and errors are others' code, which may panic: what holds a permit has its task before.
-        let (others, ours): (Actions<_, _>, Actions<_, _>) = actions
-            .into_iter()
-            .partition(|action| matches!(action, Action::Wake(_) | Action::DropWaker(_) | Action::DropError(_)));
+        // Wakers, errors and observers are others' code, which may panic: what holds a permit has its task before. Who is told
+        // comes last, as nobody should have to wait for that.
+        let (others, ours): (Actions<_, _>, Actions<_, _>) = actions.into_iter().partition(|action| {
+            matches!(action, Action::Wake(_) | Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_))
+        });
+        let mut events = Vec::new();
         for action in ours.into_iter().chain(others) {
             match action {
                 Action::Open { permit, tenant } => {
@@ -40,8 +42,10 @@ impl<F: PoolFactory> Shared<F> {
                 Action::Wake(waker) => waker.wake(),
                 Action::DropWaker(waker) => drop(waker),
                 Action::DropError(error) => drop(error),
+                Action::Tell(event) => events.push(event),
             }
         }
+        events.iter().for_each(|event| self.observers.tell(event));
     }
 
     /// A task was dropped before its end. During a panic that concerns its connection alone; otherwise the runtime is

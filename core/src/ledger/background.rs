@@ -6,6 +6,7 @@ use super::lru::Linked;
 use super::queue::Lane;
 use super::serve::Source;
 use super::{Ledger, Time};
+use crate::error::LimitScope;
 use crate::stats::CloseReason;
 
 /// What background work has of the budget.
@@ -86,7 +87,7 @@ impl<C, E> Ledger<C, E> {
             return if self.has_share() {
                 Some(Source::Free)
             } else {
-                self.total.background.oldest().map(Source::Victim)
+                self.total.background.oldest().map(|own| Source::Victim(own, LimitScope::Background))
             };
         }
         let entry = &self.tenants[tenant];
@@ -96,9 +97,11 @@ impl<C, E> Ledger<C, E> {
         }
         let there = self.background_victim(server);
         if !server.has_room(takes, 0) || (self.was_told_full(tenant) && there.is_some()) {
-            there.map(Source::Victim)
-        } else if !self.total.has_room(self.total.cap, 0) || !self.has_share() {
-            self.background_victim(&self.total).map(Source::Victim)
+            there.map(|victim| Source::Victim(victim, self.limit_on(entry.server)))
+        } else if !self.has_share() {
+            self.background_victim(&self.total).map(|victim| Source::Victim(victim, LimitScope::Background))
+        } else if !self.total.has_room(self.total.cap, 0) {
+            self.background_victim(&self.total).map(|victim| Source::Victim(victim, LimitScope::Total))
         } else {
             Some(Source::Free)
         }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::refusal::Refusal;
 use super::{PermitKey, WaiterKey};
-use crate::TenantId;
+use crate::{Event, TenantId};
 
 /// A connection that is handed out, with its permit.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ pub enum Action<C, E> {
     DropWaker(Waker),
     /// Drop it; its `Drop` may be anybody's code.
     DropError(Arc<E>),
+    /// Tell those who want to know.
+    Tell(Box<Event>),
 }
 
 /// The actions of one command; up to two of them need no allocation.

@@ -10,6 +10,7 @@ use super::tally::Count;
 use super::tenants::{Mode, Tenant};
 use super::{Action, Ledger, PermitKey, Time};
 use crate::FailureKind;
+use crate::observe::{Attention, ConnectOutcome, Event};
 use crate::stats::CircuitState;
 
 /// The first backoff's ceiling; it doubles with each failure in a row. Far above a connect (2 to 5 ms measured), far
@@ -34,6 +35,16 @@ pub enum Failure<E> {
     TimedOut,
     /// It panicked, or its task was dropped with the runtime.
     Panicked,
+}
+
+impl<E> Failure<E> {
+    fn outcome(&self) -> ConnectOutcome {
+        match self {
+            Self::Error { kind, .. } => ConnectOutcome::Failed(*kind),
+            Self::TimedOut => ConnectOutcome::TimedOut,
+            Self::Panicked => ConnectOutcome::Panicked,
+        }
+    }
 }
 
 /// A tenant's failures since its last success.
@@ -222,6 +233,13 @@ impl<C, E> Ledger<C, E> {
         let Some(index) = self.permits.find(permit) else { return };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
+        let took = now.saturating_sub(self.permits[index].since);
+        self.tell(Attention::All, |ledger| Event::Connected {
+            tenant: ledger.name(tenant),
+            server: ledger.servers[server as usize].id.clone(),
+            took,
+            outcome: failure.outcome(),
+        });
         self.free_permit(index, now);
         self.count(tenant, Count::ConnectFailure);
         self.servers[server as usize].connect_failures += 1;
@@ -261,7 +279,8 @@ impl<C, E> Ledger<C, E> {
         let first_failure = circuit.failures == 0;
         (circuit.kind, circuit.failed_at, circuit.asked) = (kind, now, false);
         let before = std::mem::replace(&mut circuit.source, source.clone());
-        if !circuit.resting {
+        let opens = !circuit.resting;
+        if opens {
             // Connects that were under way together and fail together are one failure.
             circuit.resting = true;
             circuit.failures = circuit.failures.saturating_add(1);
@@ -269,8 +288,14 @@ impl<C, E> Ledger<C, E> {
         }
         // It may rest as the server was full; now it has failed as well.
         circuit.failures = circuit.failures.max(1);
-        let retry_at = circuit.retry_at;
+        let (retry_at, failures) = (circuit.retry_at, circuit.failures);
         self.unavailable += u32::from(first_failure);
+        if opens || first_failure {
+            self.tell(Attention::Rare, |ledger| {
+                let retry_after = retry_at.saturating_sub(now);
+                Event::CircuitOpened { tenant: ledger.name(tenant), kind, failures, retry_after }
+            });
+        }
         self.due.insert((retry_at, Due::Tenant(tenant)));
         self.actions.extend(before.map(Action::DropError));
         self.refresh(tenant);
@@ -308,7 +333,10 @@ impl<C, E> Ledger<C, E> {
     /// A connect succeeded: the tenant's failures are history.
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
-        self.unavailable -= u32::from(circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()));
+        if circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()) {
+            self.unavailable -= 1;
+            self.tell(Attention::Rare, |ledger| Event::CircuitClosed { tenant: ledger.name(tenant) });
+        }
         self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));
         self.refresh(tenant);
     }
@@ -316,6 +344,10 @@ impl<C, E> Ledger<C, E> {
     fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
         self.count(tenant, Count::ServerFull);
         self.servers[server as usize].said_full += 1;
+        self.tell(Attention::Rare, |ledger| Event::ServerFull {
+            server: ledger.servers[server as usize].id.clone(),
+            tenant: ledger.name(tenant),
+        });
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
         if !circuit.resting {

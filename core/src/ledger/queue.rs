@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::tally::Count;
 use super::tenants::Mode;
 use super::{Action, Held, Ledger, PermitKey, TenantKey, Time, WaiterKey};
+use crate::observe::{Attention, Event};
 
 pub(super) struct InLine;
 
@@ -368,6 +369,8 @@ impl<C, E> Ledger<C, E> {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
                 self.permits[permit].caller = entry.ask.caller;
+                let waited = now.saturating_sub(entry.since);
+                self.tell(Attention::All, |ledger| Event::Acquired { tenant: ledger.name(tenant), waited });
                 Polled::Connection(Held { permit: key, connection })
             }
             Some(Answer::Pool) => Polled::Pool(entry.gathered),

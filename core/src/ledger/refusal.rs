@@ -10,6 +10,7 @@ use super::tenants::Mode;
 use super::{Ledger, Time};
 use crate::FailureKind;
 use crate::error::{Holder, LimitScope, Phase};
+use crate::observe::{Attention, Event};
 
 /// The most holders that a refusal names.
 const HOLDERS: usize = 5;
@@ -131,8 +132,7 @@ impl<C, E> Ledger<C, E> {
         // The first ones in line are those for whom a connection is on its way.
         if ask.pool == 0 && place < opening + recycling {
             let phase = if place < opening { Phase::Connecting } else { Phase::Recycling };
-            self.count(tenant, Count::Timeout);
-            return Refusal::Timeout { phase, waited };
+            return self.timed_out(tenant, phase, waited);
         }
         let Some((scope, limit)) = self.short_scope(tenant, ask.background) else {
             // There is room, but too many connect already.
@@ -143,8 +143,14 @@ impl<C, E> Ledger<C, E> {
     }
 
     pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
-        self.count(self.waiters[waiter].tenant.index(), Count::Timeout);
-        Refusal::Timeout { phase: Phase::Connecting, waited: now.saturating_sub(self.waiters[waiter].since) }
+        let (tenant, since) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].since);
+        self.timed_out(tenant, Phase::Connecting, now.saturating_sub(since))
+    }
+
+    fn timed_out(&mut self, tenant: u32, phase: Phase, waited: Duration) -> Refusal<E> {
+        self.count(tenant, Count::Timeout);
+        self.tell(Attention::Rare, |ledger| Event::TimedOut { tenant: ledger.name(tenant), phase, waited });
+        Refusal::Timeout { phase, waited }
     }
 
     /// The narrowest limit that keeps a tenant from one more permit; None where nothing does.
@@ -158,7 +164,7 @@ impl<C, E> Ledger<C, E> {
             return Some((LimitScope::Background, self.background_share()));
         }
         let takes = self.server_cap(entry.server);
-        let limited = server.capped || takes < server.scope.cap;
+        let limited = self.limit_on(entry.server) == LimitScope::Server;
         if self.was_told_full(tenant) || (limited && !server.scope.has_room(takes, entry.unfilled())) {
             return Some((LimitScope::Server, takes));
         }
@@ -202,6 +208,9 @@ impl<C, E> Ledger<C, E> {
             self.holders.1.clone()
         };
         self.count(tenant, Count::Refused(scope));
+        if !self.tenants[tenant].name.is_maintenance() {
+            self.tell(Attention::Rare, |ledger| Event::Refused { tenant: ledger.name(tenant), scope, waited });
+        }
         // A full line refuses many at once; a task that waits for itself is told at its deadline.
         let held_by_caller = if scope == LimitScope::Queue { 0 } else { self.held_by(ask.caller) };
         Refusal::Limit(Box::new(Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller }))

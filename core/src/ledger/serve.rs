@@ -3,19 +3,21 @@
 
 use std::time::Duration;
 
-use super::budget::{Claim, Place, Promise, State};
+use super::budget::{Claim, Permit, Place, Promise, State};
 use super::fitness::Fitness;
 use super::queue::{Answer, Lane, Turn};
 use super::tally::Count;
 use super::{Action, Ledger, PermitKey, Time};
+use crate::error::LimitScope;
+use crate::observe::{Attention, Event};
 use crate::stats::CloseReason;
 
 /// Where a turn's permit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Free,
-    /// This connection has to close first.
-    Victim(u32),
+    /// This connection has to close first, as this limit leaves no other room.
+    Victim(u32, LimitScope),
 }
 
 impl<C, E> Ledger<C, E> {
@@ -118,17 +120,25 @@ impl<C, E> Ledger<C, E> {
         seeded!(OneMoreUnderPoolLeases => if self.allows_one_more(lane) { return Some(Source::Free) });
         if let Lane::Exchange | Lane::PoolExchange = lane {
             let victim = entry.spare.oldest().or(entry.idle.oldest());
-            return victim.filter(|_| server.scope.counts.all() <= takes).map(Source::Victim);
+            let victim = victim.filter(|_| server.scope.counts.all() <= takes);
+            return victim.map(|victim| Source::Victim(victim, LimitScope::Tenant));
         }
         let victim = server.scope.victim(&self.permits).filter(|_| server.scope.makes_room(takes, own));
         if !server.scope.has_room(takes, own) || (self.was_told_full(tenant) && victim.is_some()) {
-            victim.map(Source::Victim)
+            victim.map(|victim| Source::Victim(victim, self.limit_on(entry.server)))
         } else if !self.has_room(tenant, lane) {
-            let victim = self.total.victim(&self.permits);
-            victim.filter(|_| self.total.makes_room(self.total.cap, own)).map(Source::Victim)
+            let victim = self.total.victim(&self.permits).filter(|_| self.total.makes_room(self.total.cap, own));
+            victim.map(|victim| Source::Victim(victim, LimitScope::Total))
         } else {
             Some(Source::Free)
         }
+    }
+
+    /// The limit that is short where a server is: the total, where it has no cap of its own and takes as much as that.
+    pub(super) fn limit_on(&self, server: u32) -> LimitScope {
+        let entry = &self.servers[server as usize];
+        let own = entry.capped || self.server_cap(server) < entry.scope.cap;
+        if own { LimitScope::Server } else { LimitScope::Total }
     }
 
     /// Whether the tenant's server has an opening slot, where its lane needs one.
@@ -157,14 +167,19 @@ impl<C, E> Ledger<C, E> {
         }
         match (source, pool) {
             (_, None) if lane == Lane::Borrow => {
-                if let Source::Victim(own) = source {
+                if let Source::Victim(own, limit) = source {
                     // It leaves its part of the share to what is lent in its place, at once.
-                    self.evict_idle(own, now);
+                    self.evict_idle(own, tenant, limit, now);
                     self.charge(own, false);
                 }
                 self.serve_line(tenant, None, now);
             }
-            (Source::Victim(victim), _) => self.promise(victim, tenant, lane, now),
+            (Source::Victim(victim, limit), _) => {
+                if let State::Idle(_) = self.permits[victim].state {
+                    self.evict_idle(victim, tenant, limit, now);
+                }
+                self.promise(victim, tenant, lane, now);
+            }
             (Source::Free, None) => {
                 self.start_open(tenant, lane.is_background(), now);
             }
@@ -190,11 +205,8 @@ impl<C, E> Ledger<C, E> {
         self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
     }
 
-    /// Sets the permit of a connection that is being closed, or now closes, aside for a tenant.
+    /// Sets the permit of a connection that is being closed aside for a tenant.
     fn promise(&mut self, victim: u32, tenant: u32, lane: Lane, now: Time) {
-        if let State::Idle(_) = self.permits[victim].state {
-            self.evict_idle(victim, now);
-        }
         let (server, lateness) = (self.tenants[tenant].server, self.tenants[tenant].lateness);
         let background = lane.is_background() && !self.permits[victim].background;
         let promise =
@@ -203,7 +215,13 @@ impl<C, E> Ledger<C, E> {
         self.settle(tenant, now);
     }
 
-    fn evict_idle(&mut self, victim: u32, now: Time) {
+    fn evict_idle(&mut self, victim: u32, for_whom: u32, limit: LimitScope, now: Time) {
+        self.tell(Attention::Rare, |ledger| {
+            let Permit { tenant, server, .. } = ledger.permits[victim];
+            let for_whom = Some(ledger.name(for_whom)).filter(|name| !name.is_maintenance());
+            let server = ledger.servers[server as usize].id.clone();
+            Event::Evicted { tenant: ledger.name(tenant), server, for_whom, limit }
+        });
         self.close_idle(victim, CloseReason::MadeRoom, now);
     }
 

@@ -6,9 +6,10 @@ use super::budget::Place;
 use super::slots::Key;
 use super::tenants::{Mode, Tenant};
 use super::{Action, Ledger, TenantKey, Time};
-use crate::Settings;
+use crate::observe::Attention;
 use crate::stats::{ServerStats, Stats, TenantStats};
 use crate::walk::TopBy;
+use crate::{Event, Settings, TenantId};
 
 /// The most tenants looked at in one command of a walk, and the most that one describes, so that the lock is held for tens
 /// of microseconds.
@@ -71,6 +72,30 @@ impl<C, E> Ledger<C, E> {
                 self.actions.push(Action::Wake(watcher.waker));
             }
         }
+    }
+
+    /// From here on, this much of what happens is told.
+    pub fn attend(&mut self, attention: Attention) {
+        self.attention = attention;
+    }
+
+    /// Whether the times of acquires and releases are told, so that they have to be true.
+    #[inline]
+    pub fn tells_times(&self) -> bool {
+        self.attention == Attention::All
+    }
+
+    /// Notes an event where somebody pays this much attention.
+    #[inline]
+    pub(super) fn tell(&mut self, attention: Attention, event: impl FnOnce(&Self) -> Event) {
+        if self.attention >= attention {
+            let event = Box::new(event(self));
+            self.actions.push(Action::Tell(event));
+        }
+    }
+
+    pub(super) fn name(&self, tenant: u32) -> TenantId {
+        self.tenants[tenant].name.clone()
     }
 
     /// The ledger at this time, to look at.

@@ -361,7 +361,7 @@ impl Desk for LedgerDesk {
                 Action::Recycle { permit, connection } => into.push(Work::Recycle { permit, socket: connection }),
                 Action::Close { permit, connection } => into.push(Work::Close { permit, socket: connection }),
                 Action::Wake(waker) => waker.wake(),
-                Action::DropWaker(_) | Action::DropError(_) => {}
+                Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_) => {}
             }
         }
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);

@@ -104,7 +104,7 @@ impl Driver {
                 Action::Close { permit, connection } => asked.closes.push((permit, connection)),
                 Action::Recycle { permit, connection } => asked.recycles.push((permit, connection)),
                 Action::Wake(waker) => waker.wake(),
-                Action::DropWaker(_) | Action::DropError(_) => {}
+                Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_) => {}
             }
         }
         self.ledger.check();

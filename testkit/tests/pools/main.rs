@@ -16,6 +16,7 @@ mod matrix;
 mod mocks;
 mod names;
 mod native_pools;
+mod observing;
 mod operating;
 mod panics;
 mod provision;

@@ -112,7 +112,7 @@ impl Rig {
                     waker.wake();
                     self.wakes += 1;
                 }
-                Action::DropWaker(_) | Action::DropError(_) => {}
+                Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_) => {}
             }
         }
         self.ledger.check();

@@ -68,7 +68,7 @@ fn serve(book: &mut Book, now: Duration) {
                 Action::Open { permit, .. } => book.opened(permit, Box::new(0), 0, now),
                 Action::Close { permit, .. } => book.closed(permit, now),
                 Action::Recycle { permit, connection } => book.recycled(permit, connection, now),
-                Action::Wake(_) | Action::DropWaker(_) | Action::DropError(_) => {}
+                Action::Wake(_) | Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_) => {}
             }
         }
     }
