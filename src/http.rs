@@ -39,6 +39,7 @@
 //! ```
 #![doc = include_str!("http/problems.md")]
 
+pub mod admin;
 mod extract;
 mod layer;
 mod problem;

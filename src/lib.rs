@@ -19,6 +19,5 @@ pub use tenantry_sqlx as sqlx;
 #[cfg(feature = "diesel-postgres")]
 pub use tenantry_diesel as diesel;
 
-/// For services on axum: extractors of a request's tenant, and answers for refusals.
 #[cfg(feature = "axum")]
 pub mod http;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use sqlx::Connection;
 use tenantry::TenantPools;
+use tenantry::http::admin::{Authorization, Role};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::database::{self, Place, Witness};
@@ -67,8 +68,11 @@ async fn run(args: &Args) -> Result<bool> {
         break_the_budget(&pools, args.budget as usize, &tenants, &place, witness.as_ref()).await?;
     }
 
-    let server = Server::start(pools.clone()).await?;
+    // Thrown away with the process; a service has its token from its secrets.
+    let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
+    let server = Server::start(pools.clone(), Authorization::tokens([(Role::Admin, &token)])?).await?;
     let url = format!("http://{}", server.address);
+    println!("admin page at {url}/admin, for which the token is {token}");
     println!("serving notes at {url}/{}/notes?after=&limit=10", tenants[0]);
     let load = Arc::new(Load::new(url, tenants)?);
     let mut record = None;

@@ -9,6 +9,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tenantry::TenantPools;
+use tenantry::http::admin::{self, Authorization};
 use tenantry::http::{Problem, Tenant, TenantConnection, TenantLayer, TenantSource, Tenants};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -32,13 +33,16 @@ pub(crate) struct Page {
     pub(crate) limit: u32,
 }
 
-fn router(pools: Pools) -> Router {
+/// The notes, and the admin's page and routes. Those are often better on a port of their own, that only operators reach.
+fn router(pools: Pools, admins: Authorization) -> Router {
+    let admin = admin::router(&pools, admins);
     let source = TenantSource::path("tenant");
     Router::new()
         .route("/{tenant}/notes", get(list))
         .route("/{tenant}/notes/{key}", put(write))
         .layer(TenantLayer::new(source.clone()))
         .with_state(Tenants::new(pools, source))
+        .nest("/admin", admin)
 }
 
 async fn list(mut connection: TenantConnection<Factory>, Query(page): Query<Page>) -> Result<Json<Vec<Note>>, Problem> {
@@ -76,11 +80,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens on a free port of this machine.
-    pub(crate) async fn start(pools: Pools) -> Result<Self> {
+    pub(crate) async fn start(pools: Pools, admins: Authorization) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(listener, router(pools)).with_graceful_shutdown(async {
+        let serve = axum::serve(listener, router(pools, admins)).with_graceful_shutdown(async {
             // An error means that the sender is gone, and then nobody wants the service any more either.
             let _ = stopped.await;
         });

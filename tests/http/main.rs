@@ -1,8 +1,10 @@
 //! `tenantry::http` against a driver in memory: no socket, no server.
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod admin;
 mod extractors;
 mod problems;
+mod secrets;
 mod spans;
 
 use axum::Router;
