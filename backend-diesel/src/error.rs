@@ -39,7 +39,7 @@ impl During {
 pub enum Error {
     /// The tenant's name cannot be the name of a database of this kind.
     InvalidName(InvalidName),
-    /// The resolver knows no such tenant.
+    /// There is no such tenant: the resolver of connect options does not know it, or its file is not there.
     NoSuchTenant,
     /// The server refused, or the driver did.
     #[cfg(feature = "postgres")]
@@ -67,6 +67,15 @@ pub enum Error {
         /// What was being done.
         during: During,
         /// What went wrong. Where it was the handshake, the error in it is rustls's.
+        source: io::Error,
+    },
+    /// A file or its folder could not be had.
+    #[cfg(feature = "sqlite")]
+    #[non_exhaustive]
+    File {
+        /// What was being done.
+        during: During,
+        /// What the system said.
         source: io::Error,
     },
     /// diesel could not set a new connection up.
@@ -107,7 +116,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidName(_) => f.write_str("a tenant's name cannot be used for a database"),
-            Self::NoSuchTenant => f.write_str("the resolver of connect options knows no such tenant"),
+            Self::NoSuchTenant => f.write_str("there is no such tenant"),
             #[cfg(feature = "postgres")]
             Self::Postgres { during, .. } => {
                 f.write_str(during.text())?;
@@ -116,6 +125,8 @@ impl fmt::Display for Error {
             #[cfg(feature = "postgres")]
             Self::Tls { during, .. } => write!(f, "{}: no encrypted connection came about", during.text()),
             Self::Io { during, .. } => write!(f, "{}: the server could not be reached", during.text()),
+            #[cfg(feature = "sqlite")]
+            Self::File { during, .. } => write!(f, "{}: its file or folder could not be had", during.text()),
             Self::SetUp(_) => f.write_str("a new connection to a tenant's database could not be set up"),
             Self::Recycle(_) => f.write_str(During::Recycle.text()),
             Self::Lost => f.write_str("the server or the network ended the connection"),
@@ -133,6 +144,8 @@ impl StdError for Error {
             Self::Io { source, .. } => Some(source),
             #[cfg(feature = "postgres")]
             Self::Tls { source, .. } => Some(source),
+            #[cfg(feature = "sqlite")]
+            Self::File { source, .. } => Some(source),
             Self::SetUp(source) => Some(source),
             Self::Recycle(source) => Some(source),
             Self::Resolver(source) => Some(source.as_ref()),

@@ -1,11 +1,13 @@
 //! diesel-async drivers for tenantry: factories that open, judge, clean and close single connections to tenants' databases.
 //!
-//! Start with the factory of your database, `PostgresFactory` (feature `postgres`).
+//! Start with the factory of your database: `PostgresFactory` (feature `postgres`) or `SqliteFactory` (feature `sqlite`).
 
 mod error;
 mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use error::{During, Error};
 pub use names::InvalidName;
@@ -15,5 +17,7 @@ pub use postgres::Tls;
 pub use postgres::{PostgresConnection, PostgresFactory};
 #[cfg(all(feature = "postgres", feature = "tls-rustls"))]
 pub use rustls;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteConnection, SqliteFactory, SqliteRuntime};
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;

@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidName {
-    /// The name is longer than the server takes, which would cut it.
+    /// The name is longer than the server or the file system takes, which would cut it or refuse it.
     #[error("the name has {bytes} bytes; at most {allowed} are allowed here, so use a shorter key for the tenant")]
     #[non_exhaustive]
     TooLong {
@@ -17,6 +17,33 @@ pub enum InvalidName {
     /// The name is empty.
     #[error("the name of the database is empty")]
     Empty,
+    /// A character outside of the allowed ones: a path separator, a letter with an accent, ...
+    #[error("the character at byte {at} is not allowed; allowed are {allowed}")]
+    #[non_exhaustive]
+    Character {
+        /// The byte offset of the first such character.
+        at: usize,
+        /// Which ones are allowed.
+        allowed: &'static str,
+    },
+    /// An upper case letter in the name of a file, or of a database that a server may keep as one.
+    #[error(
+        "there is an upper case letter at byte {at}: on some systems `A` and `a` name one file or database, which two \
+         tenants would share. Use lower case for the tenant, or the factory's rule for names (`encoded_names`, \
+         `database_names`)"
+    )]
+    #[non_exhaustive]
+    UpperCase {
+        /// The byte offset of the first one.
+        at: usize,
+    },
+    /// A dot or a space at the beginning or the end, or two dots in a row.
+    #[error("a name neither begins nor ends with a dot or a space, and has no two dots in a row (see byte {at})")]
+    #[non_exhaustive]
+    Dots {
+        /// The byte offset.
+        at: usize,
+    },
     /// A NUL, which ends a name in the server's protocol.
     #[error("there is a NUL at byte {at}")]
     #[non_exhaustive]
@@ -24,7 +51,7 @@ pub enum InvalidName {
         /// The byte offset of the first one.
         at: usize,
     },
-    /// A database of the server's own, or the one that serves maintenance.
+    /// A database of the server's own, or the one that serves maintenance; a device of Windows (`con`, `nul`, `com1`, ...).
     #[error("the name is reserved by the system; use another key for the tenant")]
     Reserved,
 }

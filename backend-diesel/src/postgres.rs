@@ -280,7 +280,7 @@ impl PoolFactory for PostgresFactory {
             Error::SetUp(diesel::ConnectionError::CouldntSetupConfiguration(error)) | Error::Recycle(error) => {
                 classify_diesel(error)
             }
-            Error::SetUp(_) | Error::Resolver(_) => FailureKind::Other,
+            _ => FailureKind::Other,
         }
     }
 }
