@@ -5,12 +5,16 @@
 mod error;
 mod names;
 #[cfg(feature = "postgres")]
+mod pool;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use error::{During, Error};
 pub use names::InvalidName;
+#[cfg(feature = "postgres")]
+pub use pool::CountedPool;
 #[cfg(all(feature = "postgres", feature = "tls-rustls"))]
 pub use postgres::Tls;
 #[cfg(feature = "postgres")]

@@ -3,6 +3,7 @@
 
 mod connection;
 mod driver;
+mod pool;
 mod provision;
 mod security;
 mod session;

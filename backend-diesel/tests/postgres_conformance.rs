@@ -8,12 +8,13 @@ use std::net::TcpListener;
 
 use diesel::sql_types::{BigInt, Text};
 use diesel::{IntoSql as _, QueryableByName};
-use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
+use diesel_async::pooled_connection::deadpool::Object;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use support::{pid, plain_query, tenant, text};
-use tenantry_core::{Provision as _, TenantId};
+use tenantry_core::{NativePool, Provision as _, TenantId};
 use tenantry_diesel::tokio_postgres::Config;
 use tenantry_diesel::{PostgresConnection, PostgresFactory};
-use tenantry_testkit::conformance::{Limited, NotPossible, Subject, Suite, Trouble};
+use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, Suite, Trouble};
 use tenantry_testkit::servers::Role;
 use tenantry_testkit::{Direction, Flow, PrivatePostgres, Proxy};
 
@@ -175,11 +176,19 @@ impl Subject for Over {
     }
 }
 
+impl PoolSubject for Over {
+    type Pooled = Object<AsyncPgConnection>;
+
+    async fn take(&self, pool: &<PostgresFactory as NativePool>::Pool) -> Result<Self::Pooled, Trouble> {
+        Ok(pool.get().await?)
+    }
+}
+
 #[tokio::test]
 async fn the_factory_keeps_the_contract() {
     let subject = Over::new().await;
     subject.server.run("postgres", "GRANT few TO app").await.expect("a grant");
-    let report = Suite::of(&subject).provision().run().await;
+    let report = Suite::of(&subject).provision().native_pool().run().await;
     println!("conformance: diesel, PostgreSQL: {}", report.summary());
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "everything was checked");

@@ -209,6 +209,11 @@ impl Link {
         }
     }
 
+    /// Resolves when the server has closed its side, some time after the client was dropped.
+    pub(super) async fn ended(mut self) {
+        self.driver.ended().await;
+    }
+
     /// Best effort: where it fails, the query runs to its end or the socket is closed at the bound. Resolves when the server
     /// has passed the request on.
     async fn cancel(&self, cancel: &CancelToken, config: &Config) {
