@@ -51,6 +51,13 @@ pub(crate) const SERVERS: &[Server] = &[
         ],
         package: "mariadb-server",
     },
+    Server {
+        name: "chromium",
+        targets: &["browser"],
+        program: "chromedriver",
+        folders: &[],
+        package: "chromium chromium-driver",
+    },
 ];
 
 /// Counts instructions, for the step `guard`, which is what can be left out.
@@ -162,6 +169,7 @@ mod tests {
         assert_eq!(started("mysql_conformance"), ["mariadb"]);
         assert_eq!(started("mariadb"), ["mariadb"]);
         assert_eq!(started("postgres_clean"), ["postgres"]);
+        assert_eq!(started("browser"), ["chromium"]);
         assert_eq!(started("sqlite_clean"), [""; 0]);
     }
 

@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
     Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
+    Step { name: "page-chromium", long: true, run: page_chromium },
     Step { name: "sim-long", long: true, run: |args| sim::long_step(args.loudness) },
 ];
 
@@ -224,6 +225,11 @@ fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
     let tally = counted(&format!("{runner} --no-fail-fast {packages} {targets} --{skip}"), args)?;
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
+}
+
+/// What is marked as long among the tests of the admin page.
+fn page_chromium(args: &Args) -> Result<Tally> {
+    counted("test --package tenantry-browser --test browser -- --ignored", args)
 }
 
 /// The documentation, where a broken link is an error.
