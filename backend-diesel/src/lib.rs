@@ -4,7 +4,7 @@
 
 mod error;
 mod names;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -13,8 +13,8 @@ mod sqlite;
 
 pub use error::{During, Error};
 pub use names::InvalidName;
-#[cfg(feature = "postgres")]
-pub use pool::CountedPool;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use pool::{CountedPool, Pooled};
 #[cfg(all(feature = "postgres", feature = "tls-rustls"))]
 pub use postgres::Tls;
 #[cfg(feature = "postgres")]

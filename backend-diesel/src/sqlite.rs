@@ -4,6 +4,7 @@
 mod connection;
 mod names;
 mod open;
+mod pool;
 mod provision;
 mod runtime;
 mod watch;

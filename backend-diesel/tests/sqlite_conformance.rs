@@ -6,11 +6,12 @@
 mod support;
 
 use diesel::sql_types::Text;
+use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 use support::{Folder, number, open_databases, tenant, texts};
-use tenantry_core::{Provision as _, TenantId};
-use tenantry_diesel::{SqliteConnection, SqliteFactory};
-use tenantry_testkit::conformance::{Limited, NotPossible, Subject, Suite, Trouble};
+use tenantry_core::{NativePool, Provision as _, TenantId};
+use tenantry_diesel::{Pooled, SqliteConnection, SqliteFactory};
+use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, Suite, Trouble};
 
 const NO_SERVER: NotPossible = NotPossible("a file has no server");
 
@@ -113,11 +114,19 @@ impl Subject for Files {
     }
 }
 
+impl PoolSubject for Files {
+    type Pooled = Object<Pooled<SqliteFactory>>;
+
+    async fn take(&self, pool: &<SqliteFactory as NativePool>::Pool) -> Result<Self::Pooled, Trouble> {
+        Ok(pool.get().await?)
+    }
+}
+
 #[tokio::test]
 async fn the_factory_keeps_the_contract() {
     let folder = Folder::new().await;
     folder.factory.create(&tenant("other")).await.expect("a database");
-    let report = Suite::of(&Files(folder)).provision().run().await;
+    let report = Suite::of(&Files(folder)).provision().native_pool().run().await;
     println!("conformance: diesel, SQLite: {}", report.summary());
     report.assert_passed();
     let without_a_server = [

@@ -1,7 +1,6 @@
 //! Pools of diesel-async's own kind, for code that insists on one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
@@ -11,10 +10,7 @@ use tenantry_core::{NativePool, PoolFactory as _, TenantId};
 use super::PostgresFactory;
 use super::connection::Link;
 use crate::error::{During, Error};
-use crate::pool::{CountedPool, Place, Places};
-
-/// How long the closing of the first connection may take, which only shows that others will come about.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+use crate::pool::{CLOSE_WITHIN, CountedPool, Place, Places};
 
 impl NativePool for PostgresFactory {
     type Pool = CountedPool<Pool<AsyncPgConnection>>;
