@@ -3,6 +3,7 @@
 //! Start with the factory of your database: `PostgresFactory` (feature `postgres`) or `SqliteFactory` (feature `sqlite`).
 
 mod error;
+mod handle;
 mod names;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod pool;
@@ -12,6 +13,7 @@ mod postgres;
 mod sqlite;
 
 pub use error::{During, Error};
+pub use handle::{DieselFactory, TenantHandle, refused};
 pub use names::InvalidName;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use pool::{CountedPool, Pooled};

@@ -6,11 +6,12 @@ mod support;
 
 use std::time::Duration;
 
+use diesel::QueryResult;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
-use support::{Cluster, tenant};
+use support::{Cluster, number, tenant};
 use tenantry_core::{AcquireError, FailureKind, NativePool as _, TenantPools};
-use tenantry_diesel::PostgresFactory;
+use tenantry_diesel::{PostgresFactory, TenantHandle};
 use tenantry_testkit::servers::Role;
 use tenantry_testkit::{PrivatePostgres, Sampler};
 
@@ -105,14 +106,37 @@ async fn a_close_ends_with_the_last_connection_wherever_it_is() {
 async fn a_get_that_is_dropped_half_way_leaves_no_connection_and_no_place_behind() {
     let (cluster, factory) = limited().await;
     let pool = factory.open_pool(&tenant("acme"), 2).await.expect("a pool");
-    for wait in [0, 1, 2, 4, 8, 16] {
-        let half_way = tokio::time::timeout(Duration::from_millis(wait), pool.get()).await;
+    for wait in 0..40 {
+        let half_way = tokio::time::timeout(Duration::from_micros(250 * wait), pool.get()).await;
         drop(half_way.map(|connection| drop(Object::take(connection.expect("a connection")))));
+        // At once, while the server may still have the one that nobody waited for.
+        let (one, two) = tokio::join!(pool.get(), pool.get());
+        for connection in [one, two] {
+            drop(Object::take(connection.expect("the server lets it in")));
+        }
     }
-    let both = [pool.get().await.expect("one"), pool.get().await.expect("two")];
-    drop(both);
     factory.close_pool(pool).await;
     assert_eq!(cluster.server.sample().await.expect("a sample").of_role("two"), 0);
+}
+
+#[tokio::test]
+async fn a_handle_takes_the_place_of_a_pool() {
+    let cluster = Cluster::new().await;
+    let pools = TenantPools::builder(cluster.factory.clone()).max_connections(1).build().expect("settings");
+    let acme = TenantHandle::new(&pools, cluster.acme.clone());
+    let task = tokio::spawn(async move {
+        acme.transaction(async |connection| connection.batch_execute("CREATE TABLE note (text TEXT)").await).await?;
+        let undone: QueryResult<()> = acme
+            .transaction(async |connection| {
+                connection.batch_execute("INSERT INTO note VALUES ('gone')").await?;
+                Err(diesel::result::Error::RollbackTransaction)
+            })
+            .await;
+        undone.expect_err("rolled back");
+        QueryResult::Ok(number(&mut *acme.get().await?, "SELECT count(*) FROM note").await)
+    });
+    assert_eq!(task.await.expect("no panic"), Ok(0));
+    pools.close().await;
 }
 
 #[tokio::test]
