@@ -9,9 +9,9 @@
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 use anyhow::{Context, Result};
-use tenantry::TenantPools;
 use tenantry::config::{Config, Loader};
 use tenantry::sqlx::PostgresFactory;
+use tenantry::{Replicas, TenantPools};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -35,12 +35,15 @@ fn read(loader: &Loader) -> Result<Config> {
     Ok(config)
 }
 
-/// The pools, and proof that the system database answers, so that a bad password is found now and not by a user.
+/// The pools, and proof that the system database answers and that the server has room for all of them, so that a bad
+/// password or budget is found now and not by a user.
 async fn start(config: &Config) -> Result<TenantPools<PostgresFactory>> {
     let pools = config.builder(config.sqlx_postgres()).build()?;
     if let Some(system) = &config.system_tenant {
         pools.create(system).await.context("the system database cannot be made")?;
-        drop(pools.acquire(system).await.context("the system database does not answer")?);
+        let preflight = pools.preflight(system).await.context("the system database does not answer")?;
+        // Two of this service run; a deployment starts the third before it stops the first.
+        preflight.fits(Replicas { running: 2, surge: 1 })?;
     }
     Ok(pools)
 }
@@ -65,7 +68,7 @@ mod postgres {
             ("DB_PASSWORD", PASSWORD),
             ("DB_PREFIX", "shop_"),
             ("DB_SYSTEM_TENANT", "system"),
-            ("DB_MAX_CONNECTIONS", "60"),
+            ("DB_MAX_CONNECTIONS", "30"),
         ];
         let loader = Config::loader("DB").environment(variables);
         let pools = start(&read(&loader)?).await?;
@@ -74,8 +77,12 @@ mod postgres {
             sqlx::query_as("SELECT current_database()::text, current_user::text").fetch_one(&mut *lease).await?;
         assert_eq!((database.as_str(), user.as_str()), ("shop_system", "shop"));
         drop(lease);
-        assert_eq!(pools.tenant_stats("system").map(|system| system.max), Some(6), "a tenth of the budget");
+        assert_eq!(pools.tenant_stats("system").map(|system| system.max), Some(5), "a tenth of the budget, at least 5");
         pools.close().await;
+
+        let greedy = variables.map(|(name, value)| (name, if name == "DB_MAX_CONNECTIONS" { "40" } else { value }));
+        let error = start(&read(&Config::loader("DB").environment(greedy))?).await.expect_err("three times 40 of 97");
+        assert!(error.to_string().contains("max_connections is at most 32"), "{error}");
 
         let wrong = variables.map(|(name, value)| (name, if name == "DB_PASSWORD" { "MARKER" } else { value }));
         let error = start(&read(&Config::loader("DB").environment(wrong))?).await.expect_err("a wrong password");

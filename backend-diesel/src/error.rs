@@ -82,6 +82,8 @@ pub enum Error {
     SetUp(diesel::ConnectionError),
     /// A statement that cleans the connection failed.
     Recycle(diesel::result::Error),
+    /// The server could not be asked for its limits.
+    Preflight(diesel::result::Error),
     /// The server or the network ended the connection.
     Lost,
     /// The resolver of connect options failed.
@@ -129,6 +131,7 @@ impl fmt::Display for Error {
             Self::File { during, .. } => write!(f, "{}: its file or folder could not be had", during.text()),
             Self::SetUp(_) => f.write_str("a new connection to a tenant's database could not be set up"),
             Self::Recycle(_) => f.write_str(During::Recycle.text()),
+            Self::Preflight(_) => f.write_str("the server could not be asked for its limits"),
             Self::Lost => f.write_str("the server or the network ended the connection"),
             Self::Resolver(_) => f.write_str("the connect options of a tenant could not be found out"),
         }
@@ -147,7 +150,7 @@ impl StdError for Error {
             #[cfg(feature = "sqlite")]
             Self::File { source, .. } => Some(source),
             Self::SetUp(source) => Some(source),
-            Self::Recycle(source) => Some(source),
+            Self::Recycle(source) | Self::Preflight(source) => Some(source),
             Self::Resolver(source) => Some(source.as_ref()),
             Self::NoSuchTenant | Self::Lost => None,
         }

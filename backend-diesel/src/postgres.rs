@@ -1,6 +1,7 @@
 //! [`PostgresFactory`]: one database per tenant in one PostgreSQL cluster, or in several. How a connection is judged,
 //! cleaned and closed stands in `postgres/connection.rs`, how databases are made in `postgres/provision.rs`.
 
+mod capacity;
 mod connection;
 mod driver;
 mod pool;
@@ -278,9 +279,9 @@ impl PoolFactory for PostgresFactory {
             Error::NoSuchTenant => FailureKind::NoSuchTenant,
             Error::Postgres { source, during } => classify_postgres(source, *during),
             Error::Io { .. } | Error::Tls { .. } | Error::Lost => FailureKind::Unreachable,
-            Error::SetUp(diesel::ConnectionError::CouldntSetupConfiguration(error)) | Error::Recycle(error) => {
-                classify_diesel(error)
-            }
+            Error::SetUp(diesel::ConnectionError::CouldntSetupConfiguration(error))
+            | Error::Recycle(error)
+            | Error::Preflight(error) => classify_diesel(error),
             _ => FailureKind::Other,
         }
     }

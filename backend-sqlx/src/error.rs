@@ -19,6 +19,8 @@ pub enum During {
     Create,
     /// Dropping a tenant's database.
     Drop,
+    /// Asking the server for its limits.
+    Preflight,
 }
 
 impl During {
@@ -29,6 +31,7 @@ impl During {
             Self::Recycle => "a connection could not be cleaned for its next user",
             Self::Create => "a tenant's database could not be created",
             Self::Drop => "a tenant's database could not be dropped",
+            Self::Preflight => "the server could not be asked for its limits",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! [`MySqlFactory`]: one database per tenant on one MySQL or MariaDB server, or on several. How a connection is cleaned and
 //! closed stands in `mysql/session.rs`, how databases are made in `mysql/provision.rs`.
 
+mod capacity;
 mod provision;
 mod session;
 

@@ -1,6 +1,7 @@
 //! [`PostgresFactory`]: one database per tenant in one PostgreSQL cluster, or in several. How a connection is cleaned and
 //! closed stands in `postgres/session.rs`, how databases are made in `postgres/provision.rs`.
 
+mod capacity;
 mod provision;
 mod session;
 

@@ -17,6 +17,7 @@ pub mod ledger;
 mod observe;
 mod operate;
 mod pools;
+mod preflight;
 mod provision;
 #[cfg_attr(tenantry_loom, path = "runtime/model.rs")]
 mod runtime;
@@ -47,6 +48,9 @@ pub use observe::Attention;
 pub use observe::{ConnectOutcome, Event, Observer};
 pub use operate::{CloseReport, DrainReport};
 pub use pools::TenantPools;
+pub use preflight::{
+    Capacity, CapacityLimit, DoesNotFit, Preflight, PreflightError, Replicas, ServerCapacity, Shortage,
+};
 #[cfg(tenantry_loom)]
 #[doc(hidden)]
 pub use runtime::Tasks;

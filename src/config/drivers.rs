@@ -137,13 +137,26 @@ mod diesel_postgres {
         }
 
         /// The diesel driver for PostgreSQL, with `prefix` before each tenant's name.
-        #[must_use]
-        pub fn diesel_postgres(&self) -> PostgresFactory {
+        ///
+        /// With the feature `tls-rustls` it encrypts, and then always verifies, where the settings ask for that: `require`,
+        /// `verify-ca` and `verify-full` alike, and the weaker modes if there is a `sslrootcert`, without which they stay in the
+        /// clear. Whom it believes is in `sslrootcert`, else the authorities that Mozilla's browser believes. Without the
+        /// feature, a mode that requires encryption fails at the first connect.
+        ///
+        /// # Errors
+        /// When `sslrootcert` cannot be read, or holds no certificate.
+        pub fn diesel_postgres(&self) -> std::io::Result<PostgresFactory> {
             let factory = PostgresFactory::new(self.diesel_postgres_config()).database_names(self.database_names());
-            match self.statement_timeout {
+            #[cfg(feature = "tls-rustls")]
+            let factory = match (self.sslmode, &self.sslrootcert) {
+                (SslMode::Disable, _) | (SslMode::Allow | SslMode::Prefer, None) => factory,
+                (_, Some(path)) => factory.tls(tenantry_diesel::Tls::root_certificates(std::fs::read(path)?)?),
+                (_, None) => factory.tls(tenantry_diesel::Tls::webpki_roots()),
+            };
+            Ok(match self.statement_timeout {
                 Some(timeout) => factory.statement_timeout(timeout),
                 None => factory,
-            }
+            })
         }
     }
 }

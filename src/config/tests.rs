@@ -308,7 +308,7 @@ fn the_password_is_seen_nowhere() {
     #[cfg(feature = "sqlx-mysql")]
     write!(seen, "{:?}", config.sqlx_mysql()).unwrap();
     #[cfg(feature = "diesel-postgres")]
-    write!(seen, "{:?}", config.diesel_postgres()).unwrap();
+    write!(seen, "{:?}", config.diesel_postgres().unwrap()).unwrap();
     // Beside any bad value, and in the place of one.
     for (name, _, value) in VALUES {
         for pairs in [
@@ -391,6 +391,10 @@ fn diesel_gets_what_was_given_and_never_less_encryption() {
     assert_eq!(config.get_password(), Some("as:it/is@ 100%".as_bytes()));
     assert_eq!(config.get_dbname(), Some("postgres"));
     assert_eq!(config.get_ssl_mode(), tenantry_diesel::tokio_postgres::config::SslMode::Require);
+    good(&[("DB_SSLMODE", "require")]).diesel_postgres().unwrap();
+    let no_certificate = file("hello");
+    let with_file = good(&[("DB_SSLROOTCERT", no_certificate.path().to_str().unwrap())]);
+    assert_eq!(with_file.diesel_postgres().is_err(), cfg!(feature = "tls-rustls"));
 }
 
 /// The table of the module's documentation, made of the same table that the loader reads.

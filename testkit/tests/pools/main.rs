@@ -19,6 +19,7 @@ mod native_pools;
 mod observing;
 mod operating;
 mod panics;
+mod preflight;
 mod provision;
 mod review;
 mod runtimes;
