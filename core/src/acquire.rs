@@ -1,6 +1,7 @@
 //! How an acquire goes: ask the ledger; take what is idle, or wait in line until the ledger has an answer.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl AcquireOptions {
         self
     }
 
+    #[inline]
     pub(crate) fn ask(self, pool: u32) -> Ask {
         Ask { pool, background: self.priority == Priority::Background, caller: current_task() }
     }
@@ -73,26 +75,72 @@ enum Answer<F: PoolFactory> {
     Pool(PoolPermits<F>),
 }
 
-pub(crate) async fn acquire<F: PoolFactory>(
+/// An acquire. Written by hand, as an `async` block would move the name and the result once more.
+struct Acquire<F: PoolFactory> {
+    /// None once it is in the lease, or in `cold`.
+    shared: Option<Arc<Shared<F>>>,
+    asked: Asked,
+    options: AcquireOptions,
+    /// What takes longer than a look. A box keeps the warm future small: the one allocation of the waiting path.
+    cold: Option<Pin<Box<dyn Future<Output = Acquired<F>> + Send>>>,
+}
+
+type Acquired<F> = Result<Lease<F>, AcquireError<<F as PoolFactory>::Error>>;
+
+#[inline]
+pub(crate) fn acquire<F: PoolFactory>(
+    shared: Arc<Shared<F>>,
+    asked: Asked,
+    options: AcquireOptions,
+) -> impl Future<Output = Acquired<F>> + Send + 'static {
+    Acquire { shared: Some(shared), asked, options, cold: None }
+}
+
+impl<F: PoolFactory> Future for Acquire<F> {
+    type Output = Acquired<F>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Acquired<F>> {
+        if let Some(shared) = &self.shared {
+            // The warm path: a name that the ledger knows with an idle connection needs no check.
+            seeded!(EvictedAfterLookUp => crate::seeded::look_up(shared, &self.asked));
+            let ask = self.options.ask(0);
+            let held = shared.with(|ledger, now| ledger.acquire_warm(&self.asked, ask, now));
+            let Some(shared) = self.shared.take() else { unreachable!("it was there") };
+            let shared = match held {
+                Some(held) => match Lease::checked(shared, held) {
+                    Ok(lease) => return Poll::Ready(Ok(lease)),
+                    Err(shared) => shared,
+                },
+                None => shared,
+            };
+            self.turn_cold(shared);
+        }
+        let Some(cold) = &mut self.cold else { panic!("an acquire is polled after its end") };
+        cold.as_mut().poll(context)
+    }
+}
+
+impl<F: PoolFactory> Acquire<F> {
+    #[cold]
+    fn turn_cold(&mut self, shared: Arc<Shared<F>>) {
+        self.cold =
+            Some(Box::pin(acquire_cold(shared, std::mem::replace(&mut self.asked, Asked::new()), self.options)));
+    }
+}
+
+/// Whatever takes longer is worth a look at the clock.
+async fn acquire_cold<F: PoolFactory>(
     shared: Arc<Shared<F>>,
     asked: Asked,
     options: AcquireOptions,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
-    // The warm path: a name that the ledger knows with an idle connection needs no check.
-    seeded!(EvictedAfterLookUp => crate::seeded::look_up(&shared, &asked));
-    if let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now))
-        && let Some(lease) = Lease::checked(&shared, held)
-    {
-        return Ok(lease);
-    }
-    // Whatever takes longer is worth a look at the clock, and a box that keeps the warm future small: the one
-    // allocation of the waiting path.
-    let tenant = TenantId::new(&*asked)?;
-    let known = |shared: &Arc<Shared<F>>| shared.admit(&tenant);
-    match Box::pin(ask(&shared, tenant.as_str(), 0, options, known)).await {
+    TenantId::check(&asked)?;
+    let tenant = || TenantId::checked(&asked);
+    match ask(&shared, &asked, 0, options, |shared: &Arc<Shared<F>>| shared.admit(&tenant())).await {
         Ok(Answer::Connection(lease)) => Ok(lease),
         Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
-        Err(refusal) => Err(error(tenant, refusal)),
+        Err(refusal) => Err(error(tenant(), refusal)),
     }
 }
 
@@ -147,7 +195,7 @@ async fn ask<F: PoolFactory>(
     loop {
         match shared.with_now(|ledger, now| ledger.acquire(line, ask, now)) {
             Decision::Take(held) => {
-                if let Some(lease) = Lease::checked(shared, held) {
+                if let Ok(lease) = Lease::checked(shared.clone(), held) {
                     return Ok(Answer::Connection(lease));
                 }
             }
@@ -198,7 +246,7 @@ impl<F: PoolFactory> Waiting<'_, F> {
     fn collect(&mut self, polled: Polled<Box<Slot<F>>, F::Error>) -> Result<Answer<F>, Refusal<F::Error>> {
         self.waiter = None;
         match polled {
-            Polled::Connection(held) => Ok(Answer::Connection(Lease::new(self.shared, held))),
+            Polled::Connection(held) => Ok(Answer::Connection(Lease::new(self.shared.clone(), held))),
             Polled::Pool(permits) => Ok(Answer::Pool(PoolPermits::new(self.shared, permits))),
             Polled::Refused(refusal) => Err(refusal),
             Polled::Pending(_) => unreachable!("only an answer is collected"),

@@ -35,15 +35,20 @@ pub struct Lease<F: PoolFactory> {
 }
 
 impl<F: PoolFactory> Lease<F> {
-    pub(crate) fn new(shared: &Arc<Shared<F>>, held: Held<Box<Slot<F>>>) -> Self {
-        Self { shared: shared.clone(), permit: held.permit, slot: Some(held.connection), verdict: Health::Clean }
+    #[inline]
+    pub(crate) fn new(shared: Arc<Shared<F>>, held: Held<Box<Slot<F>>>) -> Self {
+        Self { shared, permit: held.permit, slot: Some(held.connection), verdict: Health::Clean }
     }
 
     /// A lease on a connection that was idle, if it still looks well: its socket may have been closed meanwhile. One that
     /// does not goes back as what it is, and the caller asks again.
-    pub(crate) fn checked(shared: &Arc<Shared<F>>, held: Held<Box<Slot<F>>>) -> Option<Self> {
-        let mut lease = Self::new(shared, held);
-        (lease.health() == Health::Clean || seeded!(BrokenIsHandedOut)).then_some(lease)
+    #[inline]
+    pub(crate) fn checked(shared: Arc<Shared<F>>, mut held: Held<Box<Slot<F>>>) -> Result<Self, Arc<Shared<F>>> {
+        if judge(&shared.factory, &mut held.connection) == Health::Clean || seeded!(BrokenIsHandedOut) {
+            return Ok(Self::new(shared, held));
+        }
+        drop(Self::new(shared.clone(), held));
+        Err(shared)
     }
 
     /// Whose connection it is.
@@ -76,24 +81,23 @@ impl<F: PoolFactory> Lease<F> {
             None => unreachable!("only `drop` takes the connection"),
         }
     }
+}
 
-    /// The driver's judgement; a panic counts as broken.
-    fn health(&mut self) -> Health {
-        let Some(slot) = &mut self.slot else { return Health::Broken };
-        let factory = &self.shared.factory;
-        catch_unwind(AssertUnwindSafe(|| factory.health(&mut slot.connection))).unwrap_or(Health::Broken)
-    }
+/// The driver's judgement; a panic counts as broken.
+#[inline]
+fn judge<F: PoolFactory>(factory: &F, slot: &mut Slot<F>) -> Health {
+    catch_unwind(AssertUnwindSafe(|| factory.health(&mut slot.connection))).unwrap_or(Health::Broken)
 }
 
 impl<F: PoolFactory> Drop for Lease<F> {
     fn drop(&mut self) {
-        let health = match (self.health(), self.verdict) {
-            (Health::Lost, _) => Health::Lost,
-            (Health::Broken, _) | (_, Health::Broken) => Health::Broken,
-            (Health::Dirty, _) | (_, Health::Dirty) => Health::Dirty,
-            (Health::Clean, _) => Health::Clean,
-        };
-        if let Some(slot) = self.slot.take() {
+        if let Some(mut slot) = self.slot.take() {
+            let health = match (judge(&self.shared.factory, &mut slot), self.verdict) {
+                (Health::Lost, _) => Health::Lost,
+                (Health::Broken, _) | (_, Health::Broken) => Health::Broken,
+                (Health::Dirty, _) | (_, Health::Dirty) => Health::Dirty,
+                (Health::Clean, _) => Health::Clean,
+            };
             self.shared.with(|ledger, now| ledger.release(self.permit, slot, health, now));
         }
     }

@@ -19,7 +19,7 @@
 //! decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
 //! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `lifecycle.rs`
 //! is what operators do, `refusal.rs` makes the "no" and `pace.rs` when to come again, `decision.rs` has the types of the
-//! answers, `check.rs` numbers the invariants.
+//! answers, `warm.rs` is the warm path, `check.rs` numbers the invariants.
 
 mod background;
 mod budget;
@@ -29,6 +29,7 @@ mod failure;
 mod fitness;
 mod lifecycle;
 mod lru;
+mod moment;
 mod pace;
 mod queue;
 mod refusal;
@@ -39,6 +40,7 @@ mod slots;
 mod tally;
 mod tenants;
 mod tick;
+mod warm;
 mod watch;
 
 #[cfg(test)]
@@ -50,10 +52,10 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use self::background::Share;
-use self::budget::{Claim, InTotal, Permit, Scope, State};
+use self::budget::{Claim, Permit, Scope, State};
 use self::failure::Due;
-use self::fitness::Fitness;
 use self::lru::List;
+use self::moment::nanos;
 use self::queue::Waiter;
 use self::slots::Slots;
 use self::tally::Count;
@@ -67,13 +69,14 @@ use crate::stats::{CloseReason, Counters};
 
 pub use self::decision::{Action, Actions, Decision, Held, TryDecision};
 pub use self::failure::Failure;
+pub use self::moment::Moment;
 pub use self::queue::{Ask, Polled};
 pub use self::refusal::{Refusal, Shortage};
 pub use self::slots::Key;
 pub use self::tick::LongLease;
 pub use self::watch::{ROWS, STRETCH, Watched};
 
-/// Time since the manager's start.
+/// Time since the manager's start, as commands are told it.
 pub type Time = Duration;
 
 /// Tags a [`PermitKey`].
@@ -103,7 +106,9 @@ pub struct Ledger<C, E> {
     maintenance_lines: usize,
     hasher: DefaultHashBuilder,
     servers: Vec<Server>,
-    total: Scope<InTotal>,
+    total: Scope,
+    /// The last place that was given in the order of all servers' lists.
+    order: u64,
     share: Share,
     waiters: Slots<OfWaiter, Waiter<E>>,
     /// Tenants that stand in a server's `Ready`.
@@ -113,15 +118,17 @@ pub struct Ledger<C, E> {
     /// The virtual time of rule 6: it stands where the turn given last began.
     clock: u64,
     /// When something that rests may be tried again.
-    due: BTreeSet<(Time, Due)>,
+    due: BTreeSet<(Moment, Due)>,
     /// The open connections by the end of their lifetime.
-    expiries: BTreeSet<(Time, u32)>,
+    expiries: BTreeSet<(Moment, u32)>,
     /// Tenants that hold nothing, the longest quiet first.
     quiet: List<InQuiet>,
     /// The same, of those whose database does not exist.
     strangers: List<InQuiet>,
     /// The latest time that a command brought. A coarse clock may lag behind a fine one; time does not go back here.
-    latest: Time,
+    latest: Moment,
+    /// `validate_after_idle` in nanoseconds.
+    aged_after: u64,
     closed: bool,
     /// Limits were changed at least once: what is taken may be above a cap.
     limits_changed: bool,
@@ -130,7 +137,7 @@ pub struct Ledger<C, E> {
     cursor: u32,
     /// Closes that are past `close_timeout` and still hold their permit.
     overdue: u32,
-    holders: (Option<Time>, Vec<Holder>),
+    holders: (Option<Moment>, Vec<Holder>),
     counters: Counters,
     /// Tenants whose last connect failed.
     unavailable: u32,
@@ -143,7 +150,9 @@ impl<C, E> Ledger<C, E> {
     pub fn new(settings: Settings) -> Self {
         Self {
             total: Scope::new(settings.max_connections),
+            order: 0,
             share: Share::default(),
+            aged_after: nanos(settings.validate_after_idle),
             settings,
             permits: Slots::new(),
             tenants: Slots::new(),
@@ -159,7 +168,7 @@ impl<C, E> Ledger<C, E> {
             expiries: BTreeSet::new(),
             quiet: List::new(),
             strangers: List::new(),
-            latest: Time::ZERO,
+            latest: Moment::START,
             closed: false,
             limits_changed: false,
             watchers: Slots::new(),
@@ -185,27 +194,9 @@ impl<C, E> Ledger<C, E> {
     }
 
     #[inline]
-    fn advance(&mut self, now: Time) -> Time {
-        self.latest = self.latest.max(now);
+    fn advance(&mut self, now: impl Into<Moment>) -> Moment {
+        self.latest = self.latest.max(now.into());
         self.latest
-    }
-
-    /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
-    /// None changes nothing.
-    #[inline]
-    pub fn acquire_warm(&mut self, name: &str, ask: Ask, now: Time) -> Option<Held<C>> {
-        let tenant = self.find(name)?;
-        let entry = &self.tenants[tenant];
-        if self.closed || entry.mode != Mode::Active || !entry.line.is_empty() {
-            return None;
-        }
-        let newest = self.idle_for(tenant, ask.background)?;
-        if self.permits[newest].background && !ask.background {
-            // It leaves the background's share, of which others may make use: the long way.
-            return None;
-        }
-        let now = self.advance(now);
-        (self.fitness(newest, true, now) == Fitness::Fit).then(|| self.take(newest, ask, now))
     }
 
     /// Asks for a connection, or for the permits of a pool lease.
@@ -227,7 +218,7 @@ impl<C, E> Ledger<C, E> {
         decision
     }
 
-    fn take_or_wait(&mut self, tenant: u32, ask: Ask, now: Time) -> Decision<C, E> {
+    fn take_or_wait(&mut self, tenant: u32, ask: Ask, now: Moment) -> Decision<C, E> {
         if ask.pool == 0
             && !self.tenants[tenant].stands_before(ask.background)
             && let Some(permit) = self.find_fit(tenant, ask.background, true, now)
@@ -246,7 +237,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// An idle connection now, or not at all. Never validates one by its age, as there is no time for it.
-    pub fn try_acquire(&mut self, name: &str, caller: u64, now: Time) -> TryDecision<C> {
+    pub fn try_acquire(&mut self, name: &str, caller: u64, now: impl Into<Moment>) -> TryDecision<C> {
         let now = self.advance(now);
         if self.closed {
             return TryDecision::Closed;
@@ -269,7 +260,7 @@ impl<C, E> Ledger<C, E> {
 
     /// idle -> in use.
     #[inline]
-    fn take(&mut self, permit: u32, ask: Ask, now: Time) -> Held<C> {
+    fn take(&mut self, permit: u32, ask: Ask, now: Moment) -> Held<C> {
         self.take_out(permit, ask.background);
         self.charge(permit, ask.background);
         let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
@@ -286,16 +277,27 @@ impl<C, E> Ledger<C, E> {
 
     /// in use -> idle, granted, recycling or closing: a lease ended.
     #[inline]
-    pub fn release(&mut self, permit: PermitKey, connection: C, health: Health, now: Time) {
+    pub fn release(&mut self, permit: PermitKey, connection: C, health: Health, now: impl Into<Moment>) {
+        let now = self.advance(now);
+        let connection = match health {
+            Health::Clean => match self.release_warm(permit, connection, now) {
+                Ok(()) => return,
+                Err(connection) => connection,
+            },
+            _ => connection,
+        };
+        self.release_the_long_way(permit, connection, health, now);
+    }
+
+    fn release_the_long_way(&mut self, permit: PermitKey, connection: C, health: Health, now: Moment) {
         let Some(index) = self.permits.find(permit) else {
             unreachable!("a lease holds its permit until it is released")
         };
         debug_assert!(matches!(self.permits[index].state, State::InUse));
-        let now = self.advance(now);
         self.permits[index].warned = false;
         self.tell(Attention::All, |ledger| {
             let Permit { tenant, since, .. } = ledger.permits[index];
-            Event::Released { tenant: ledger.name(tenant), used: now.saturating_sub(since), health }
+            Event::Released { tenant: ledger.name(tenant), used: now.since(since), health }
         });
         match health {
             Health::Clean => self.come_back(index, connection, now),
@@ -332,7 +334,7 @@ impl<C, E> Ledger<C, E> {
 
     /// in use -> idle, then to whom it may concern; or closing, where it is not to be used again.
     #[inline]
-    fn come_back(&mut self, permit: u32, connection: C, now: Time) {
+    fn come_back(&mut self, permit: u32, connection: C, now: Moment) {
         if self.is_retired(permit, now) {
             return self.retire(permit, connection, now);
         }
@@ -342,13 +344,13 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// in use -> closing, as it is retired.
-    fn retire(&mut self, permit: u32, connection: C, now: Time) {
+    fn retire(&mut self, permit: u32, connection: C, now: Moment) {
         let over = self.permits[permit].expires_at <= now;
         self.begin_close(permit, connection, if over { CloseReason::Lifetime } else { CloseReason::Ended }, now);
     }
 
     #[inline]
-    fn become_idle(&mut self, permit: u32, connection: C, now: Time) {
+    fn become_idle(&mut self, permit: u32, connection: C, now: Moment) {
         self.enter(permit, State::Idle(connection), now);
         if self.permits[permit].lent {
             return self.link_returned(permit);
@@ -359,15 +361,12 @@ impl<C, E> Ledger<C, E> {
 
     /// Whether a connection is to be closed instead of kept.
     #[inline]
-    fn is_retired(&self, permit: u32, now: Time) -> bool {
+    fn is_retired(&self, permit: u32, now: Moment) -> bool {
         let entry = &self.permits[permit];
         let tenant = &self.tenants[entry.tenant];
         let server = &self.servers[entry.server as usize];
         (self.closed && !seeded!(ClosedKeepsIdle))
-            || server.paused
-            || tenant.mode != Mode::Active
-            || entry.expires_at <= now
-            || entry.server != tenant.server
+            || entry.is_over(tenant, server, now)
             || (self.limits_changed
                 && (tenant.counts.staying() > tenant.cap
                     || server.scope.counts.staying() > server.scope.cap
@@ -409,7 +408,7 @@ impl<C, E> Ledger<C, E> {
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
         self.count(tenant, Count::Connect);
         self.servers[server as usize].connects += 1;
-        let took = now.saturating_sub(self.permits[index].since);
+        let took = now.since(self.permits[index].since);
         self.tell(Attention::All, |ledger| Event::Connected {
             tenant: ledger.name(tenant),
             server: ledger.servers[server as usize].id.clone(),
@@ -423,7 +422,7 @@ impl<C, E> Ledger<C, E> {
         // Up to a tenth less, so that connections opened together do not end together.
         let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
         let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
-        self.permits[index].expires_at = now.saturating_add(lifetime);
+        self.permits[index].expires_at = now + lifetime;
         self.expiries.insert((self.permits[index].expires_at, index));
         self.enter(index, State::InUse, now);
         self.server_took_one(server);
@@ -435,7 +434,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// idle -> closing.
-    fn close_idle(&mut self, permit: u32, reason: CloseReason, now: Time) {
+    fn close_idle(&mut self, permit: u32, reason: CloseReason, now: Moment) {
         self.unlink_idle(permit);
         let State::Idle(connection) = self.start_closing(permit, reason, now) else {
             unreachable!("what stands in a list of idle connections is idle")
@@ -444,14 +443,14 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// in use -> closing. What waits may count on its permit.
-    fn begin_close(&mut self, permit: u32, connection: C, reason: CloseReason, now: Time) {
+    fn begin_close(&mut self, permit: u32, connection: C, reason: CloseReason, now: Moment) {
         self.came_back(self.permits[permit].tenant, self.permits[permit].server, now);
         self.start_closing(permit, reason, now);
         self.actions.push(Action::Close { permit: self.permits.key(permit), connection });
         self.serve_line_and_others(self.permits[permit].tenant, now);
     }
 
-    fn start_closing(&mut self, permit: u32, reason: CloseReason, now: Time) -> State<C> {
+    fn start_closing(&mut self, permit: u32, reason: CloseReason, now: Moment) -> State<C> {
         let Permit { tenant, server, .. } = self.permits[permit];
         self.count(tenant, Count::Closed(reason));
         // An eviction is told by the one who chose the victim.

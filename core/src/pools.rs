@@ -12,7 +12,7 @@ use crate::builder::Builder;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, Slot};
-use crate::ledger::{Ledger, Time, TryDecision, Watched};
+use crate::ledger::{Ledger, Moment, Time, TryDecision, Watched};
 use crate::observe::Observers;
 use crate::runtime::{Runtime, current_task};
 use crate::stats::{Stats, TenantStats};
@@ -41,16 +41,16 @@ impl<F: PoolFactory> Shared<F> {
     /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits or is told it
     /// (rule 16).
     #[inline]
-    pub(crate) fn with<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R) -> R {
+    pub(crate) fn with<R>(self: &Arc<Self>, command: impl FnOnce(&mut ConnectionLedger<F>, Moment) -> R) -> R {
         let exact = |ledger: &ConnectionLedger<F>| ledger.anyone_waits() || ledger.tells_times();
-        self.run(|ledger| if exact(ledger) { self.runtime.now() } else { self.runtime.coarse() }, command)
+        self.run(|ledger| if exact(ledger) { self.runtime.now().into() } else { self.runtime.coarse() }, command)
     }
 
     #[inline]
-    fn run<R>(
+    fn run<R, T: Copy>(
         self: &Arc<Self>,
-        now: impl FnOnce(&ConnectionLedger<F>) -> Time,
-        command: impl FnOnce(&mut ConnectionLedger<F>, Time) -> R,
+        now: impl FnOnce(&ConnectionLedger<F>) -> T,
+        command: impl FnOnce(&mut ConnectionLedger<F>, T) -> R,
     ) -> R {
         let mut ledger = lock(&self.ledger);
         let now = now(&ledger);
@@ -205,7 +205,7 @@ impl<F: PoolFactory> TenantPools<F> {
         loop {
             match self.shared.with(|ledger, now| ledger.try_acquire(tenant, current_task(), now)) {
                 TryDecision::Take(held) => {
-                    if let Some(lease) = Lease::checked(&self.shared, held) {
+                    if let Ok(lease) = Lease::checked(self.shared.clone(), held) {
                         return Ok(lease);
                     }
                 }

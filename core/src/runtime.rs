@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use crate::ledger::Time;
+use crate::ledger::{Moment, Time};
 use crate::sync::AtomicU64;
 
 /// A tokio runtime, and the time since the manager was built.
@@ -37,8 +37,8 @@ impl Runtime {
 
     /// The time as of the last tick or slow path: at most one maintenance period old.
     #[inline]
-    pub(crate) fn coarse(&self) -> Time {
-        Duration::from_nanos(self.coarse.load(Ordering::Relaxed))
+    pub(crate) fn coarse(&self) -> Moment {
+        Moment::at(self.coarse.load(Ordering::Relaxed))
     }
 
     /// The time, from the clock.

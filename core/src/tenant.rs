@@ -56,7 +56,13 @@ impl TenantId {
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidTenant> {
         let name = name.as_ref();
         Self::check(name)?;
-        Ok(Self(name.into()))
+        Ok(Self::checked(name))
+    }
+
+    /// Of a name that passed [`check`](Self::check).
+    pub(crate) fn checked(name: &str) -> Self {
+        debug_assert!(Self::check(name).is_ok());
+        Self(name.into())
     }
 
     /// The line for work on a server beside its tenants' connections. Its control character keeps it apart from every

@@ -33,10 +33,10 @@ pub(super) async fn acquire<A: PoolFactory, B: PoolFactory>(
     let mut aside = Vec::new();
     // The warm path, without a clock, an allocation or a word to anybody.
     while let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now)) {
-        match Lease::checked(&shared, held) {
-            Some(lease) if lease.side() == Some(side) => return Ok(lease),
-            Some(lease) => aside.push(lease),
-            None => {}
+        match Lease::checked(shared.clone(), held) {
+            Ok(lease) if lease.side() == Some(side) => return Ok(lease),
+            Ok(lease) => aside.push(lease),
+            Err(_) => {}
         }
     }
     let tenant = TenantId::new(&*asked)?;

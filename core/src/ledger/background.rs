@@ -1,11 +1,10 @@
 //! Background work (rule 7): a share of the budget that it never passes, connections that it borrows without disturbing
 //! their order, and whose connections it may close to make room.
 
-use super::budget::{Permit, Scope};
-use super::lru::Linked;
+use super::Ledger;
+use super::moment::Moment;
 use super::queue::Lane;
 use super::serve::Source;
-use super::{Ledger, Time};
 use crate::error::LimitScope;
 use crate::stats::CloseReason;
 
@@ -17,7 +16,7 @@ pub(super) struct Share {
     /// Permits of others that are promised to it.
     pub(super) promised: u32,
     /// What has been idle since before this time is idle for long. Moves with each tick.
-    pub(super) idle_for_long: Option<Time>,
+    pub(super) idle_for_long: Option<Moment>,
 }
 
 impl<C, E> Ledger<C, E> {
@@ -87,7 +86,8 @@ impl<C, E> Ledger<C, E> {
             return if self.has_share() {
                 Some(Source::Free)
             } else {
-                self.total.background.oldest().map(|own| Source::Victim(own, LimitScope::Background))
+                self.oldest_of(None, |victims| victims.background.oldest())
+                    .map(|own| Source::Victim(own, LimitScope::Background))
             };
         }
         let entry = &self.tenants[tenant];
@@ -95,13 +95,13 @@ impl<C, E> Ledger<C, E> {
         if !server.makes_room(takes, 0) {
             return None;
         }
-        let there = self.background_victim(server);
+        let there = self.background_victim(Some(entry.server));
         if !server.has_room(takes, 0) || (self.was_told_full(tenant) && there.is_some()) {
             there.map(|victim| Source::Victim(victim, self.limit_on(entry.server)))
         } else if !self.has_share() {
-            self.background_victim(&self.total).map(|victim| Source::Victim(victim, LimitScope::Background))
+            self.background_victim(None).map(|victim| Source::Victim(victim, LimitScope::Background))
         } else if !self.total.has_room(self.total.cap, 0) {
-            self.background_victim(&self.total).map(|victim| Source::Victim(victim, LimitScope::Total))
+            self.background_victim(None).map(|victim| Source::Victim(victim, LimitScope::Total))
         } else {
             Some(Source::Free)
         }
@@ -109,22 +109,21 @@ impl<C, E> Ledger<C, E> {
 
     /// What is being closed anyway; else what background left idle itself; else, below its share, the least recently used
     /// that has been idle for long.
-    fn background_victim<L>(&self, scope: &Scope<L>) -> Option<u32>
-    where
-        Permit<C>: Linked<L>,
-    {
+    fn background_victim(&self, server: Option<u32>) -> Option<u32> {
         let below = self.has_share();
-        let mut closing = scope.closing.iter(&self.permits);
-        let closing = closing.find(|&closing| below || self.permits[closing].background);
+        let counts = |&closing: &u32| below || self.permits[closing].background;
+        let closing = self.oldest_of(server, |victims| victims.closing.iter(&self.permits).find(counts));
+        let background = || self.oldest_of(server, |victims| victims.background.oldest());
+        let oldest = || self.oldest_of(server, |victims| victims.oldest_idle(&self.permits));
         let for_long =
             |&idle: &u32| below && self.share.idle_for_long.is_some_and(|before| self.permits[idle].used_at <= before);
-        closing.or(scope.background.oldest()).or_else(|| scope.oldest_idle(&self.permits).filter(for_long))
+        closing.or_else(background).or_else(|| oldest().filter(for_long))
     }
 
     /// Closes what background left idle while it has more than its share, as that was lowered.
-    pub(super) fn shrink_background(&mut self, now: Time) {
+    pub(super) fn shrink_background(&mut self, now: Moment) {
         while self.share.taken > self.background_share()
-            && let Some(oldest) = self.total.background.oldest()
+            && let Some(oldest) = self.oldest_of(None, |victims| victims.background.oldest())
         {
             self.close_idle(oldest, CloseReason::Ended, now);
             self.charge(oldest, false);

@@ -2,14 +2,15 @@
 //!
 //! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes.
 
-use super::lru::{Link, Linked, List, linked};
+use super::lru::{Link, List, linked};
+use super::moment::Moment;
 use super::pace::Pace;
 use super::slots::Slots;
-use super::{Ledger, OfPermit, TenantKey, Time, WaiterKey};
+use super::tenants::{Mode, Server, Tenant};
+use super::{Ledger, OfPermit, TenantKey, WaiterKey};
 
 pub(super) struct InTenant;
 pub(super) struct InServer;
-pub(super) struct InTotal;
 
 /// One physical connection's place in the budget.
 pub(super) struct Permit<C> {
@@ -18,11 +19,11 @@ pub(super) struct Permit<C> {
     pub(super) server: u32,
     pub(super) state: State<C>,
     /// When it entered its state.
-    pub(super) since: Time,
+    pub(super) since: Moment,
     /// Since when it has gone from hand to hand within its tenant beside others who wait (rule 6).
-    pub(super) run_since: Time,
+    pub(super) run_since: Moment,
     /// When its lifetime ends; open connections only.
-    pub(super) expires_at: Time,
+    pub(super) expires_at: Moment,
     /// The server's epoch in which it was last known to be alive.
     pub(super) epoch: u32,
     /// Its tenant has left its server while it was being opened or recycled: it will not be used.
@@ -34,19 +35,27 @@ pub(super) struct Permit<C> {
     /// It is lent to background work. Unless pinned it stands among the victims, where it stood before, and is none.
     pub(super) lent: bool,
     /// When it came back from foreground work, or from the background that opened it; the order of idle connections.
-    pub(super) used_at: Time,
+    pub(super) used_at: Moment,
     /// Its lease was reported as held for long.
     pub(super) warned: bool,
     /// The task that took it, 0 where unknown.
     pub(super) caller: u64,
-    in_tenant: Link,
-    in_server: Link,
-    in_total: Link,
+    pub(super) in_tenant: Link,
+    pub(super) in_server: Link,
+    /// Grows with each entry of any server's list, so that the oldest of one can be compared with that of another.
+    pub(super) order: u64,
+}
+
+impl<C> Permit<C> {
+    /// Whether its connection is to be closed when it comes back, as far as its tenant and its server say.
+    #[inline]
+    pub(super) fn is_over<E>(&self, tenant: &Tenant<E>, server: &Server, now: Moment) -> bool {
+        server.paused || tenant.mode != Mode::Active || self.expires_at <= now || self.server != tenant.server
+    }
 }
 
 linked!(Permit<C>, InTenant => in_tenant);
 linked!(Permit<C>, InServer => in_server);
-linked!(Permit<C>, InTotal => in_total);
 
 /// Where a permit is in its life. `free` is not among them: a free permit has no entry.
 ///
@@ -63,7 +72,7 @@ linked!(Permit<C>, InTotal => in_total);
 pub(super) enum State<C> {
     /// A task of ours is connecting.
     Opening,
-    /// Kept here for the next acquire. In its tenant's list, and unless pinned in its server's and the total's.
+    /// Kept here for the next acquire. In its tenant's list, and unless pinned in its server's.
     Idle(C),
     /// Out with a lease.
     InUse,
@@ -80,7 +89,7 @@ pub(super) enum State<C> {
 /// Who counts on the permit of a connection that is being closed.
 #[derive(Clone, Copy)]
 pub(super) enum Claim {
-    /// Nobody yet. It stands in its tenant's list of spare ones, and in its server's and the total's list of closings.
+    /// Nobody yet. It stands in its tenant's list of spare ones, and in its server's list of closings.
     Spare,
     /// One tenant. It stands in that tenant's list of promises.
     Promised(Promise),
@@ -152,7 +161,7 @@ impl Counts {
     }
 
     #[inline]
-    fn shift(&mut self, from: Place, to: Place) {
+    pub(super) fn shift(&mut self, from: Place, to: Place) {
         self.places[from as usize] -= 1;
         self.places[to as usize] += 1;
     }
@@ -168,8 +177,8 @@ impl Counts {
     }
 }
 
-/// A cap over many tenants: one server's, or the total. `L` is the kind of its lists.
-pub(super) struct Scope<L> {
+/// A cap over many tenants: one server's, or the total.
+pub(super) struct Scope {
     pub(super) cap: u32,
     /// The most that may still be taken after the cap was lowered under it; falls with what comes back.
     pub(super) tolerated: u32,
@@ -178,18 +187,12 @@ pub(super) struct Scope<L> {
     pub(super) reserved: u32,
     /// What tenants with a reserve do not hold of it yet, and nobody else may take.
     pub(super) unfilled: u32,
-    /// The idle connections that may be victims, the least recently used first, and those lent to background.
-    pub(super) idle: List<L>,
-    /// The idle connections of background work, the least recently used first. They make room before all others.
-    pub(super) background: List<L>,
-    /// The connections being closed whose permit is spare.
-    pub(super) closing: List<L>,
     /// Waiters in the lines of its tenants.
     pub(super) queued: u32,
     pub(super) pace: Pace,
 }
 
-impl<L> Scope<L> {
+impl Scope {
     pub(super) fn new(cap: u32) -> Self {
         Self {
             cap,
@@ -197,9 +200,6 @@ impl<L> Scope<L> {
             counts: Counts::default(),
             reserved: 0,
             unfilled: 0,
-            idle: List::new(),
-            background: List::new(),
-            closing: List::new(),
             queued: 0,
             pace: Pace::default(),
         }
@@ -228,29 +228,61 @@ impl<L> Scope<L> {
         let all = self.counts.all;
         all <= effective && (self.cap + 1).saturating_sub(all) > self.unfilled - own
     }
+}
 
-    /// The connection that makes room soonest: one that is being closed anyway, else what background left idle, else the
-    /// least recently used.
-    pub(super) fn victim<C>(&self, permits: &Slots<OfPermit, Permit<C>>) -> Option<u32>
-    where
-        Permit<C>: Linked<L>,
-    {
-        self.closing.oldest().or(self.background.oldest()).or_else(|| self.oldest_idle(permits))
+/// One server's connections that make room when they close.
+pub(super) struct Victims {
+    /// The idle ones that may be victims, the least recently used first, and those lent to background.
+    pub(super) idle: List<InServer>,
+    /// The idle ones of background work, the least recently used first. They make room before all others.
+    pub(super) background: List<InServer>,
+    /// Those being closed whose permit is spare.
+    pub(super) closing: List<InServer>,
+}
+
+impl Victims {
+    pub(super) const fn new() -> Self {
+        Self { idle: List::new(), background: List::new(), closing: List::new() }
     }
 
     /// The least recently used idle connection of foreground work.
-    pub(super) fn oldest_idle<C>(&self, permits: &Slots<OfPermit, Permit<C>>) -> Option<u32>
-    where
-        Permit<C>: Linked<L>,
-    {
+    pub(super) fn oldest_idle<C>(&self, permits: &Slots<OfPermit, Permit<C>>) -> Option<u32> {
         // Few are lent, as they are charged to the background's share.
         self.idle.iter(permits).find(|&idle| !permits[idle].lent)
     }
 }
 
 impl<C, E> Ledger<C, E> {
+    /// The connection that makes room soonest, on the server or, without one, anywhere: one that is being closed anyway, else
+    /// what background left idle, else the least recently used.
+    pub(super) fn victim(&self, server: Option<u32>) -> Option<u32> {
+        let closing = self.oldest_of(server, |victims| victims.closing.oldest());
+        let background = || self.oldest_of(server, |victims| victims.background.oldest());
+        closing.or_else(background).or_else(|| self.oldest_of(server, |victims| victims.oldest_idle(&self.permits)))
+    }
+
+    /// The oldest in a server's list or, without one, in those of all. Servers are few by nature.
+    pub(super) fn oldest_of(&self, server: Option<u32>, oldest: impl Fn(&Victims) -> Option<u32>) -> Option<u32> {
+        match server {
+            Some(server) => oldest(&self.servers[server as usize].victims),
+            None => {
+                let all = self.servers.iter().filter_map(|server| oldest(&server.victims));
+                all.min_by_key(|&permit| self.permits[permit].order)
+            }
+        }
+    }
+
+    /// The next place in the order of all servers' lists.
+    #[inline]
+    fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+}
+
+impl<C, E> Ledger<C, E> {
     /// free -> `state` (opening, or held for a pool lease). The caller has made sure of the room.
-    pub(super) fn take_permit(&mut self, tenant: u32, state: State<C>, background: bool, now: Time) -> u32 {
+    pub(super) fn take_permit(&mut self, tenant: u32, state: State<C>, background: bool, now: Moment) -> u32 {
         let server = self.tenants[tenant].server;
         let place = state.place();
         self.with_reserve(tenant, |ledger| {
@@ -268,7 +300,7 @@ impl<C, E> Ledger<C, E> {
             state,
             since: now,
             run_since: now,
-            expires_at: Time::MAX,
+            expires_at: Moment::NEVER,
             epoch: self.servers[server as usize].epoch,
             away: false,
             pinned: false,
@@ -279,13 +311,13 @@ impl<C, E> Ledger<C, E> {
             caller: 0,
             in_tenant: Link::new(),
             in_server: Link::new(),
-            in_total: Link::new(),
+            order: 0,
         })
     }
 
     /// One state -> another; returns the one it left. Lists are the caller's business.
     #[inline]
-    pub(super) fn enter(&mut self, permit: u32, state: State<C>, now: Time) -> State<C> {
+    pub(super) fn enter(&mut self, permit: u32, state: State<C>, now: Moment) -> State<C> {
         let entry = &mut self.permits[permit];
         let tenant = &mut self.tenants[entry.tenant];
         let (from, to) = (entry.state.place(), state.place());
@@ -310,11 +342,11 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// opening (its connect failed), closing (its close ended) or pool -> free. Serves nobody: that is [`Ledger::serve`]'s.
-    pub(super) fn free_permit(&mut self, permit: u32, now: Time) {
+    pub(super) fn free_permit(&mut self, permit: u32, now: Moment) {
         let entry = self.permits.remove(permit);
         let (tenant, server, place) = (entry.tenant, entry.server, entry.state.place());
         debug_assert!(matches!(place, Place::Opening | Place::Closing | Place::Pool), "no other state ends so");
-        debug_assert!(!entry.in_tenant.is_linked() && !entry.in_server.is_linked() && !entry.in_total.is_linked());
+        debug_assert!(!entry.in_tenant.is_linked() && !entry.in_server.is_linked());
         self.with_reserve(tenant, |ledger| {
             ledger.tenants[tenant].counts.sub(place);
             ledger.servers[server as usize].scope.counts.sub(place);
@@ -333,7 +365,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Brings everything up to date that depends on what a tenant holds and waits for.
-    pub(super) fn touch(&mut self, tenant: u32, now: Time) {
+    pub(super) fn touch(&mut self, tenant: u32, now: Moment) {
         self.refresh(tenant);
         self.settle(tenant, now);
     }
@@ -380,15 +412,11 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn link_victim(&mut self, permit: u32, server: u32) {
-        let (scope, background) = (&mut self.servers[server as usize].scope, self.permits[permit].background);
-        let (there, in_all) = if background {
-            (&mut scope.background, &mut self.total.background)
-        } else {
-            (&mut scope.idle, &mut self.total.idle)
-        };
-        there.push(&mut self.permits, permit);
-        in_all.push(&mut self.permits, permit);
-        seeded!(LruByCreation => self.sort_victims_by_creation(server));
+        self.permits[permit].order = self.next_order();
+        let victims = &mut self.servers[server as usize].victims;
+        let list = if self.permits[permit].background { &mut victims.background } else { &mut victims.idle };
+        list.push(&mut self.permits, permit);
+        seeded!(LruByCreation => self.sort_victims_by_creation());
     }
 
     #[inline]
@@ -406,14 +434,9 @@ impl<C, E> Ledger<C, E> {
 
     #[inline]
     fn unlink_victim(&mut self, permit: u32, server: u32) {
-        let (server, entry) = (&mut self.servers[server as usize].scope, &self.permits[permit]);
-        let (there, in_all) = if entry.background && !entry.lent {
-            (&mut server.background, &mut self.total.background)
-        } else {
-            (&mut server.idle, &mut self.total.idle)
-        };
-        there.remove(&mut self.permits, permit);
-        in_all.remove(&mut self.permits, permit);
+        let (victims, entry) = (&mut self.servers[server as usize].victims, &self.permits[permit]);
+        let list = if entry.background && !entry.lent { &mut victims.background } else { &mut victims.idle };
+        list.remove(&mut self.permits, permit);
     }
 
     /// A lent connection will not come back.
@@ -457,8 +480,7 @@ impl<C, E> Ledger<C, E> {
         };
         match std::mem::replace(entry, claim) {
             Claim::Spare => {
-                self.servers[server].scope.closing.remove(&mut self.permits, closing);
-                self.total.closing.remove(&mut self.permits, closing);
+                self.servers[server].victims.closing.remove(&mut self.permits, closing);
                 self.tenants[owner].spare.remove(&mut self.permits, closing);
                 self.refresh(owner);
             }
@@ -472,8 +494,8 @@ impl<C, E> Ledger<C, E> {
         }
         match claim {
             Claim::Spare => {
-                self.servers[server].scope.closing.push(&mut self.permits, closing);
-                self.total.closing.push(&mut self.permits, closing);
+                self.permits[closing].order = self.next_order();
+                self.servers[server].victims.closing.push(&mut self.permits, closing);
                 self.tenants[owner].spare.push(&mut self.permits, closing);
                 self.refresh(owner);
             }

@@ -13,9 +13,9 @@ impl<C, E> Ledger<C, E> {
     ///
     /// 1. Permits by state add up, for each tenant, each server and the total.
     /// 2. Permits never exceed a cap, except what a lowered cap found already taken, which only falls.
-    /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's and the total's, those of
-    ///    background work apart; nothing else does, but that one lent to background keeps its place in the latter two. Each
-    ///    list is ordered by when its entries were last used, oldest first.
+    /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's, those of background work apart;
+    ///    nothing else does, but that one lent to background keeps its place in the latter. Each list is ordered by when its
+    ///    entries were last used, oldest first, and so are the entries of all servers' lists by their `order`.
     /// 4. A closing whose permit is spare stands in the lists of closings, a promised one in its tenant's list of promises;
     ///    nothing else does. Nobody is promised more than its line can use.
     /// 5. A waiter is in its tenant's line or among its answered, never both; lines are in order of arrival, foreground first.
@@ -100,22 +100,31 @@ impl<C, E> Ledger<C, E> {
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
         };
-        same(self.total.idle.iter(&self.permits).collect(), idle_of(&is_victim), "3: the total's idle");
-        let background = self.total.background.iter(&self.permits).collect();
-        same(background, idle_of(&is_backgrounds), "3: the background's idle");
+        for is_listed in [&is_victim as &dyn Fn(u32) -> bool, &is_backgrounds] {
+            let mut all = idle_of(is_listed);
+            all.sort_by_key(|&index| self.permits[index].order);
+            same(all, idle_of(is_listed), "3: the order of all");
+        }
         let same_set = |mut listed: Vec<u32>, expected: Vec<u32>, what: &str| {
             listed.sort_unstable();
             assert_eq!(listed, expected, "{what}");
         };
-        same_set(self.total.closing.iter(&self.permits).collect(), idle_of(&is_spare), "4: the total's closings");
         for (at, server) in (0..).zip(&self.servers) {
             let here = |index: u32| self.permits[index].server == at;
-            let scope = &server.scope;
-            same(scope.idle.iter(&self.permits).collect(), idle_of(&|i| here(i) && is_victim(i)), "3: a server's idle");
-            let background = scope.background.iter(&self.permits).collect();
+            let victims = &server.victims;
+            for list in [&victims.idle, &victims.background, &victims.closing] {
+                let order: Vec<u64> = list.iter(&self.permits).map(|index| self.permits[index].order).collect();
+                assert!(order.is_sorted(), "3: a server's list is in the order of all");
+            }
+            same(
+                victims.idle.iter(&self.permits).collect(),
+                idle_of(&|i| here(i) && is_victim(i)),
+                "3: a server's idle",
+            );
+            let background = victims.background.iter(&self.permits).collect();
             same(background, idle_of(&|i| here(i) && is_backgrounds(i)), "3: the background's idle on a server");
             let spare = idle_of(&|i| here(i) && is_spare(i));
-            same_set(scope.closing.iter(&self.permits).collect(), spare, "4: a server's closings");
+            same_set(victims.closing.iter(&self.permits).collect(), spare, "4: a server's closings");
         }
         for (at, tenant) in self.tenants.iter() {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Place, State};
+use super::moment::Moment;
 use super::queue::{Answer, Lane};
 use super::refusal::Refusal;
 use super::tally::Count;
@@ -52,8 +53,8 @@ pub(super) struct Circuit<E> {
     failures: u32,
     /// Refusals of a full server in a row; those are not the tenant's failures.
     full: u32,
-    failed_at: Time,
-    retry_at: Time,
+    failed_at: Moment,
+    retry_at: Moment,
     /// No open is started until the backoff is over.
     resting: bool,
     /// Somebody was refused for it since the last failure.
@@ -90,16 +91,16 @@ pub(super) struct ServerFull {
     limit: u32,
     /// Probes refused in a row.
     failures: u32,
-    refused_at: Time,
-    retry_at: Time,
+    refused_at: Moment,
+    retry_at: Moment,
     /// One more than `limit` may be tried.
     probing: bool,
 }
 
 impl ServerFull {
     /// The time until one more than it has proved to take may be tried.
-    pub(super) fn rests(&self, now: Time) -> Duration {
-        if self.probing { Duration::ZERO } else { self.retry_at.saturating_sub(now) }
+    pub(super) fn rests(&self, now: Moment) -> Duration {
+        if self.probing { Duration::ZERO } else { self.retry_at.since(now) }
     }
 }
 
@@ -142,7 +143,7 @@ impl<C, E> Ledger<C, E> {
 
     pub(super) fn circuit_state(&self, tenant: &Tenant<E>) -> CircuitState {
         let Some(circuit) = &tenant.circuit else { return CircuitState::Closed };
-        let (kind, retry_after) = (circuit.kind, circuit.retry_at.saturating_sub(self.latest));
+        let (kind, retry_after) = (circuit.kind, circuit.retry_at.since(self.latest));
         match (circuit.failures > 0, circuit.resting) {
             (true, true) => CircuitState::Open { kind, retry_after },
             (true, false) => CircuitState::HalfOpen { kind },
@@ -157,7 +158,7 @@ impl<C, E> Ledger<C, E> {
 
     /// The refusal of a cold acquire whose tenant's circuit is open, or half open with its probe under way. After the
     /// backoff the first caller's own connect is the probe.
-    pub(super) fn refuse_by_circuit(&mut self, tenant: u32, now: Time) -> Option<Refusal<E>> {
+    pub(super) fn refuse_by_circuit(&mut self, tenant: u32, now: Moment) -> Option<Refusal<E>> {
         self.end_rest(tenant, now);
         let entry = &self.tenants[tenant];
         // Connections that are being validated may yet serve that many.
@@ -170,14 +171,14 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         circuit.asked = true;
-        let retry_after = circuit.retry_at.saturating_sub(now).max(BACKOFF_BASE / 10);
+        let retry_after = circuit.retry_at.since(now).max(BACKOFF_BASE / 10);
         let refusal = Refusal::Unavailable { kind: circuit.kind, retry_after, source: circuit.source.clone() };
         self.count(tenant, Count::Unavailable);
         Some(refusal)
     }
 
     /// The backoff is over, if it is: by its time, or as another tenant found that the server can be reached again.
-    fn end_rest(&mut self, tenant: u32, now: Time) {
+    fn end_rest(&mut self, tenant: u32, now: Moment) {
         let entry = &mut self.tenants[tenant];
         let reached_again = self.servers[entry.server as usize].reached_again;
         if let Some(circuit) = &mut entry.circuit
@@ -192,7 +193,7 @@ impl<C, E> Ledger<C, E> {
 
     /// After a rest: where somebody asked meanwhile and a permit is free, a connect of the manager's own finds out whether the
     /// tenant is back, so that no caller has to wait for that. Otherwise the next caller's connect is the probe.
-    fn probe(&mut self, tenant: u32, now: Time) {
+    fn probe(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
         let asked = entry.circuit.as_ref().is_some_and(|circuit| circuit.asked && !circuit.is_strangers());
         let idle = entry.line.is_empty() && self.opening_soon(tenant) == 0;
@@ -210,12 +211,12 @@ impl<C, E> Ledger<C, E> {
 
     /// A connection that was to serve the tenant's line is lost. Those for whom nothing else is coming are told, where
     /// nothing may be opened for them.
-    pub(super) fn refuse_uncovered(&mut self, tenant: u32, now: Time) {
+    pub(super) fn refuse_uncovered(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
         let Some(circuit) = entry.circuit.as_ref().filter(|circuit| circuit.failures > 0 && circuit.resting) else {
             return;
         };
-        let (kind, retry_after) = (circuit.kind, circuit.retry_at.saturating_sub(now));
+        let (kind, retry_after) = (circuit.kind, circuit.retry_at.since(now));
         while self.tenants[tenant].line.len() > self.coming(tenant)
             && let Some(last) = self.tenants[tenant].line.newest()
         {
@@ -233,7 +234,7 @@ impl<C, E> Ledger<C, E> {
         let Some(index) = self.permits.find(permit) else { return };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
-        let took = now.saturating_sub(self.permits[index].since);
+        let took = now.since(self.permits[index].since);
         self.tell(Attention::All, |ledger| Event::Connected {
             tenant: ledger.name(tenant),
             server: ledger.servers[server as usize].id.clone(),
@@ -258,8 +259,8 @@ impl<C, E> Ledger<C, E> {
             Box::new(Circuit {
                 failures: 0,
                 full: 0,
-                failed_at: Time::ZERO,
-                retry_at: Time::ZERO,
+                failed_at: Moment::START,
+                retry_at: Moment::START,
                 resting: false,
                 asked: false,
                 kind: FailureKind::Other,
@@ -268,7 +269,7 @@ impl<C, E> Ledger<C, E> {
         })
     }
 
-    fn connect_failed(&mut self, tenant: u32, failure: Failure<E>, random: u64, now: Time) {
+    fn connect_failed(&mut self, tenant: u32, failure: Failure<E>, random: u64, now: Moment) {
         let (kind, source) = match &failure {
             Failure::Error { kind, source } => (*kind, Some(source.clone())),
             Failure::TimedOut => (FailureKind::Unreachable, None),
@@ -292,15 +293,14 @@ impl<C, E> Ledger<C, E> {
         self.unavailable += u32::from(first_failure);
         if opens || first_failure {
             self.tell(Attention::Rare, |ledger| {
-                let retry_after = retry_at.saturating_sub(now);
+                let retry_after = retry_at.since(now);
                 Event::CircuitOpened { tenant: ledger.name(tenant), kind, failures, retry_after }
             });
         }
         self.due.insert((retry_at, Due::Tenant(tenant)));
         self.actions.extend(before.map(Action::DropError));
         self.refresh(tenant);
-        let unavailable =
-            || Refusal::Unavailable { kind, retry_after: retry_at.saturating_sub(now), source: source.clone() };
+        let unavailable = || Refusal::Unavailable { kind, retry_after: retry_at.since(now), source: source.clone() };
         // Nothing was opened for a pool lease, nor for those behind one.
         if let Some(first) = self.plain_waiter(tenant) {
             let refusal = match failure {
@@ -324,7 +324,7 @@ impl<C, E> Ledger<C, E> {
 
     /// A connect succeeded. Where its tenant had found the server unreachable, the others who did need not wait for their own
     /// backoff: after an outage all are back at once.
-    pub(super) fn server_reached(&mut self, tenant: u32, server: u32, now: Time) {
+    pub(super) fn server_reached(&mut self, tenant: u32, server: u32, now: Moment) {
         if self.tenants[tenant].circuit.as_ref().is_some_and(|circuit| circuit.finds_unreachable()) {
             self.servers[server as usize].reached_again = now;
         }
@@ -341,7 +341,7 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
     }
 
-    fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Time) {
+    fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Moment) {
         self.count(tenant, Count::ServerFull);
         self.servers[server as usize].said_full += 1;
         self.tell(Attention::Rare, |ledger| Event::ServerFull {
@@ -362,7 +362,7 @@ impl<C, E> Ledger<C, E> {
         let name = self.tenants[tenant].name.clone();
         let entry = &mut self.servers[server as usize];
         let another = entry.full_seen.as_ref().filter(|(other, _)| *other != name);
-        let by_another = another.is_some_and(|&(_, at)| now.saturating_sub(at) <= FULL_WINDOW);
+        let by_another = another.is_some_and(|&(_, at)| now.since(at) <= FULL_WINDOW);
         entry.full_seen = Some((name, now));
         if by_another || entry.full.is_some() {
             // The low bits chose the tenant's wait.
@@ -371,7 +371,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The server takes what is open, and a probe after a while.
-    fn lower_limit(&mut self, server: u32, random: u64, now: Time) {
+    fn lower_limit(&mut self, server: u32, random: u64, now: Moment) {
         let entry = &mut self.servers[server as usize];
         let counts = &entry.scope.counts;
         let limit = counts.all() - counts.of(Place::Opening);
@@ -382,7 +382,7 @@ impl<C, E> Ledger<C, E> {
             limit,
             failures: 0,
             refused_at: now,
-            retry_at: Time::ZERO,
+            retry_at: Moment::START,
             probing: true,
         });
         (full.limit, full.refused_at) = (full.limit.min(limit), now);
@@ -408,7 +408,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Lets go of what waited for its time, at most `most` of it.
-    pub(super) fn pop_due(&mut self, now: Time, most: u32) {
+    pub(super) fn pop_due(&mut self, now: Moment, most: u32) {
         for _ in 0..most {
             let Some(&(at, due)) = self.due.first() else { return };
             if at > now {

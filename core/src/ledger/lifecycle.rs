@@ -2,6 +2,7 @@
 //! and again.
 
 use super::budget::{Place, State};
+use super::moment::{Moment, nanos};
 use super::queue::Answer;
 use super::refusal::Refusal;
 use super::tenants::Mode;
@@ -102,6 +103,7 @@ impl<C, E> Ledger<C, E> {
     /// Takes new limits, which were checked. What is above a lowered one closes: the idle now, the others as they come back.
     pub fn set_limits(&mut self, settings: Settings, now: Time) {
         let now = self.advance(now);
+        self.aged_after = nanos(settings.validate_after_idle);
         self.settings = settings;
         self.limits_changed = true;
         self.total.set_cap(self.settings.max_connections);
@@ -123,7 +125,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Fewer pins, for a smaller reserve: an idle connection that loses its pin closes.
-    fn drop_pins(&mut self, tenant: u32, now: Time) {
+    fn drop_pins(&mut self, tenant: u32, now: Moment) {
         for permit in self.permits.indices() {
             if self.tenants[tenant].pins <= self.tenants[tenant].reserve {
                 return;
@@ -143,11 +145,17 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Closes idle connections while more than a cap are neither closing nor to be kept, the least recently used first.
-    fn shrink(&mut self, now: Time) {
+    fn shrink(&mut self, now: Moment) {
         self.shrink_background(now);
-        let background = self.total.background.iter(&self.permits);
-        let idle: Vec<u32> = background.chain(self.total.idle.iter(&self.permits)).collect();
-        for permit in idle.into_iter().filter(|&permit| !self.permits[permit].lent).collect::<Vec<u32>>() {
+        let mut idle: Vec<(bool, u64, u32)> = Vec::new();
+        for (index, permit) in self.permits.iter() {
+            if matches!(permit.state, State::Idle(_)) && !permit.pinned {
+                // What background left idle comes first.
+                idle.push((!permit.background, permit.order, index));
+            }
+        }
+        idle.sort_unstable();
+        for (_, _, permit) in idle {
             let entry = &self.permits[permit];
             let (tenant, server) = (&self.tenants[entry.tenant], &self.servers[entry.server as usize].scope);
             if tenant.counts.staying() > tenant.cap
@@ -219,7 +227,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Answers a tenant's line, takes back what was answered and not collected yet, and closes what is idle.
-    fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
+    fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Moment) {
         self.answer_line(tenant, &refusal, now);
         let answered: Vec<u32> = self.tenants[tenant].answered.iter(&self.waiters).collect();
         for waiter in answered {
@@ -231,7 +239,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// A waiter that was served and has not looked yet is refused; what it was given closes, or is free.
-    fn revoke(&mut self, waiter: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
+    fn revoke(&mut self, waiter: u32, refusal: impl Fn() -> Refusal<E>, now: Moment) {
         if matches!(self.waiters[waiter].answer, Some(Answer::Refused(_))) {
             return;
         }

@@ -1,5 +1,5 @@
-//! Doubly linked lists through the entries of a [`Slots`], every operation O(1). The idle connections stand in three of them
-//! at once: their tenant's, their server's and the total's, oldest first.
+//! Doubly linked lists through the entries of a [`Slots`], every operation O(1). The idle connections stand in two of them
+//! at once: their tenant's and their server's, oldest first.
 
 use std::marker::PhantomData;
 
@@ -22,6 +22,12 @@ impl Link {
 
     pub(super) fn is_linked(&self) -> bool {
         self.prev != UNLINKED
+    }
+
+    /// The place that the entry had. The entry stands nowhere from here on; [`List::close_gap`] makes its list know.
+    #[inline]
+    pub(super) fn leave(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
     }
 }
 
@@ -84,15 +90,28 @@ impl<L> List<L> {
     /// Adds an entry as the newest.
     #[inline]
     pub(super) fn push<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32) {
-        let link = items[index].link_mut();
+        let before = self.append(items[index].link_mut(), index);
+        self.follow(items, before, index);
+    }
+
+    /// The half of [`push`](Self::push) that needs the entry's own link alone. The other is [`follow`](Self::follow), with
+    /// what this returns: the newest before.
+    #[inline(always)]
+    pub(super) fn append(&mut self, link: &mut Link, index: u32) -> Option<u32> {
         debug_assert!(!link.is_linked(), "an entry stands in one list of a kind at a time");
+        let before = self.newest();
         *link = Link { prev: self.tail, next: NIL };
-        match self.newest() {
-            Some(tail) => items[tail].link_mut().next = index,
-            None => self.head = index,
-        }
         self.tail = index;
         self.len += 1;
+        before
+    }
+
+    #[inline(always)]
+    pub(super) fn follow<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, before: Option<u32>, index: u32) {
+        match before {
+            Some(before) => items[before].link_mut().next = index,
+            None => self.head = index,
+        }
     }
 
     /// Adds an entry in front of another one that stands in the list; as the newest where there is none.
@@ -112,15 +131,21 @@ impl<L> List<L> {
     /// Takes an entry out, from wherever it stands.
     #[inline]
     pub(super) fn remove<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, index: u32) {
-        let link = std::mem::replace(items[index].link_mut(), Link::new());
-        debug_assert!(link.is_linked(), "only what stands in the list is taken out");
-        match link.prev {
-            NIL => self.head = link.next,
-            prev => items[prev].link_mut().next = link.next,
+        let left = items[index].link_mut().leave();
+        self.close_gap(items, left);
+    }
+
+    /// The other half of [`remove`](Self::remove): joins the neighbours of an entry that [left](Link::leave).
+    #[inline(always)]
+    pub(super) fn close_gap<K, T: Linked<L>>(&mut self, items: &mut Slots<K, T>, left: Link) {
+        debug_assert!(left.is_linked(), "only what stands in the list is taken out");
+        match left.prev {
+            NIL => self.head = left.next,
+            prev => items[prev].link_mut().next = left.next,
         }
-        match link.next {
-            NIL => self.tail = link.prev,
-            next => items[next].link_mut().prev = link.prev,
+        match left.next {
+            NIL => self.tail = left.prev,
+            next => items[next].link_mut().prev = left.prev,
         }
         self.len -= 1;
     }

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use super::budget::{Claim, Place, State};
 use super::lru::{Link, linked};
+use super::moment::Moment;
 use super::refusal::Refusal;
 use super::tally::Count;
 use super::tenants::Mode;
@@ -33,7 +34,7 @@ pub struct Ask {
 pub(super) struct Waiter<E> {
     pub(super) tenant: TenantKey,
     pub(super) ask: Ask,
-    pub(super) since: Time,
+    pub(super) since: Moment,
     pub(super) waker: Option<Waker>,
     /// What it was given. None while it is in the line.
     pub(super) answer: Option<Answer<E>>,
@@ -166,7 +167,7 @@ impl<C, E> Ledger<C, E> {
 }
 
 impl<C, E> Ledger<C, E> {
-    pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Time) -> u32 {
+    pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Moment) -> u32 {
         let waiter = self.waiters.insert(Waiter {
             tenant: self.tenants.key(tenant),
             ask,
@@ -196,7 +197,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// in line -> answered, and woken.
-    pub(super) fn answer(&mut self, waiter: u32, answer: Answer<E>, now: Time) {
+    pub(super) fn answer(&mut self, waiter: u32, answer: Answer<E>, now: Moment) {
         let tenant = self.leave_line(waiter, now);
         self.tenants[tenant].answered.push(&mut self.waiters, waiter);
         let entry = &mut self.waiters[waiter];
@@ -207,7 +208,7 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
     }
 
-    fn leave_line(&mut self, waiter: u32, now: Time) -> u32 {
+    fn leave_line(&mut self, waiter: u32, now: Moment) -> u32 {
         let tenant = self.waiters[waiter].tenant.index();
         let entry = &mut self.tenants[tenant];
         entry.line.remove(&mut self.waiters, waiter);
@@ -218,13 +219,13 @@ impl<C, E> Ledger<C, E> {
         if entry.line.is_empty() {
             entry.lateness = 0;
         }
-        let waited = now.saturating_sub(self.waiters[waiter].since);
+        let waited = now.since(self.waiters[waiter].since);
         self.count(tenant, Count::Waited(waited));
         tenant
     }
 
     /// Answers everybody in a tenant's line.
-    pub(super) fn answer_line(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Time) {
+    pub(super) fn answer_line(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Moment) {
         while let Some(waiter) = self.tenants[tenant].line.oldest() {
             self.give_up_gathering(waiter, now);
             self.answer(waiter, Answer::Refused(refusal()), now);
@@ -232,7 +233,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The last one in line is sent away before its first poll: there was no place for it.
-    pub(super) fn turn_away(&mut self, waiter: u32, now: Time) {
+    pub(super) fn turn_away(&mut self, waiter: u32, now: Moment) {
         self.give_up_gathering(waiter, now);
         let tenant = self.leave_line(waiter, now);
         let entry = self.waiters.remove(waiter);
@@ -355,7 +356,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// answered -> gone. A granted connection is in use from here on.
-    fn collect(&mut self, waiter: u32, now: Time) -> Polled<C, E> {
+    fn collect(&mut self, waiter: u32, now: Moment) -> Polled<C, E> {
         let tenant = self.waiters[waiter].tenant.index();
         self.tenants[tenant].answered.remove(&mut self.waiters, waiter);
         let entry = self.waiters.remove(waiter);
@@ -369,7 +370,7 @@ impl<C, E> Ledger<C, E> {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
                 self.permits[permit].caller = entry.ask.caller;
-                let waited = now.saturating_sub(entry.since);
+                let waited = now.since(entry.since);
                 self.tell(Attention::All, |ledger| Event::Acquired { tenant: ledger.name(tenant), waited });
                 Polled::Connection(Held { permit: key, connection })
             }
@@ -394,7 +395,7 @@ impl<C, E> Ledger<C, E> {
         match self.collect(index, now) {
             Polled::Connection(_) if seeded!(CancelledGrantSwallowed) => {}
             Polled::Connection(Held { permit, connection }) => self.come_back(permit.index(), connection, now),
-            Polled::Pool(permits) => self.free_pool(&permits, now),
+            Polled::Pool(permits) => self.free_permits(&permits, now),
             Polled::Refused(refusal) => self.discard(refusal),
             Polled::Pending(_) => unreachable!("it had an answer"),
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Ledger;
 use super::budget::{Place, State};
+use super::moment::Moment;
 use super::queue::Ask;
 use super::tally::Count;
 use super::tenants::Mode;
-use super::{Ledger, Time};
 use crate::FailureKind;
 use crate::error::{Holder, LimitScope, Phase};
 use crate::observe::{Attention, Event};
@@ -77,12 +78,12 @@ pub struct Shortage {
 
 impl<C, E> Ledger<C, E> {
     /// The refusals that need no waiting. The tenant has no idle connection for this one.
-    pub(super) fn refuse_at_once(&mut self, tenant: u32, ask: Ask, now: Time) -> Option<Refusal<E>> {
+    pub(super) fn refuse_at_once(&mut self, tenant: u32, ask: Ask, now: Moment) -> Option<Refusal<E>> {
         if let Some(refusal) = self.refuse_by_circuit(tenant, now) {
             return Some(refusal);
         }
         if ask.background && ask.pool > 0 {
-            return Some(self.shortage(tenant, LimitScope::Background, 0, ask, Time::ZERO, None, now));
+            return Some(self.shortage(tenant, LimitScope::Background, 0, ask, Duration::ZERO, None, now));
         }
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize].scope;
@@ -94,12 +95,12 @@ impl<C, E> Ledger<C, E> {
         ];
         let named = |scope: LimitScope| scope != LimitScope::Server || self.servers[entry.server as usize].capped;
         let &(scope, limit) = limits.iter().find(|&&(scope, limit)| ask.pool > limit && named(scope))?;
-        Some(self.shortage(tenant, scope, limit, ask, Time::ZERO, None, now))
+        Some(self.shortage(tenant, scope, limit, ask, Duration::ZERO, None, now))
     }
 
     /// Turns the newest waiter away where the line is full and nothing is on its way to it. Those for whom a connection is
     /// being opened do not count: what is free serves them however many others wait.
-    pub(super) fn refuse_by_queue(&mut self, waiter: u32, now: Time) -> Option<Refusal<E>> {
+    pub(super) fn refuse_by_queue(&mut self, waiter: u32, now: Moment) -> Option<Refusal<E>> {
         let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
         if self.waiters[waiter].answer.is_some() || self.wants(tenant) == 0 {
             return None;
@@ -118,13 +119,13 @@ impl<C, E> Ledger<C, E> {
         };
         let retry_after = self.estimate(tenant, scope, place, now);
         self.turn_away(waiter, now);
-        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Time::ZERO, Some(retry_after), now))
+        Some(self.shortage(tenant, LimitScope::Queue, limit, ask, Duration::ZERO, Some(retry_after), now))
     }
 
     /// The refusal of a waiter whose deadline has passed in the line.
-    pub(super) fn refuse_late(&mut self, waiter: u32, now: Time) -> Refusal<E> {
+    pub(super) fn refuse_late(&mut self, waiter: u32, now: Moment) -> Refusal<E> {
         let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
-        let waited = now.saturating_sub(self.waiters[waiter].since);
+        let waited = now.since(self.waiters[waiter].since);
         let entry = &self.tenants[tenant];
         let (opening, recycling) = (entry.opening, entry.recycling);
         let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
@@ -142,9 +143,9 @@ impl<C, E> Ledger<C, E> {
         self.shortage(tenant, scope, limit, ask, waited, Some(retry_after), now)
     }
 
-    pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Time) -> Refusal<E> {
+    pub(super) fn timed_out_connecting(&mut self, waiter: u32, now: Moment) -> Refusal<E> {
         let (tenant, since) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].since);
-        self.timed_out(tenant, Phase::Connecting, now.saturating_sub(since))
+        self.timed_out(tenant, Phase::Connecting, now.since(since))
     }
 
     fn timed_out(&mut self, tenant: u32, phase: Phase, waited: Duration) -> Refusal<E> {
@@ -173,7 +174,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// A place in line times the average time between permits coming back in a scope, within bounds.
-    fn estimate(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Time) -> Duration {
+    fn estimate(&mut self, tenant: u32, scope: LimitScope, place: u32, now: Moment) -> Duration {
         let pace = match scope {
             LimitScope::Tenant => &mut self.tenants[tenant].pace,
             LimitScope::Server => &mut self.servers[self.tenants[tenant].server as usize].scope.pace,
@@ -191,7 +192,7 @@ impl<C, E> Ledger<C, E> {
         ask: Ask,
         waited: Duration,
         retry_after: Option<Duration>,
-        now: Time,
+        now: Moment,
     ) -> Refusal<E> {
         self.refreshed_holders(now);
         let entry = &self.tenants[tenant];
@@ -227,8 +228,8 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The largest holders, recounted when they are older than [`HOLDERS_AGE`]: an overload refuses many at once.
-    fn refreshed_holders(&mut self, now: Time) {
-        if self.holders.0.is_some_and(|at| now.saturating_sub(at) < HOLDERS_AGE) {
+    fn refreshed_holders(&mut self, now: Moment) {
+        if self.holders.0.is_some_and(|at| now.since(at) < HOLDERS_AGE) {
             return;
         }
         let mut tenants: Vec<u32> = Vec::new();

@@ -19,16 +19,16 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// `LruByCreation`.
-    pub(super) fn sort_victims_by_creation(&mut self, server: u32) {
-        let mut victims: Vec<u32> = self.total.idle.iter(&self.permits).collect();
+    pub(super) fn sort_victims_by_creation(&mut self) {
+        let lists = self.servers.iter().map(|server| server.victims.idle.iter(&self.permits));
+        let mut victims: Vec<u32> = lists.flatten().collect();
         victims.sort_by_key(|&victim| (self.permits[victim].expires_at, victim));
         for victim in victims {
-            self.total.idle.remove(&mut self.permits, victim);
-            self.total.idle.push(&mut self.permits, victim);
-            if self.permits[victim].server == server {
-                self.servers[server as usize].scope.idle.remove(&mut self.permits, victim);
-                self.servers[server as usize].scope.idle.push(&mut self.permits, victim);
-            }
+            let server = self.permits[victim].server as usize;
+            self.order += 1;
+            self.permits[victim].order = self.order;
+            self.servers[server].victims.idle.remove(&mut self.permits, victim);
+            self.servers[server].victims.idle.push(&mut self.permits, victim);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::budget::{Claim, Permit, Place, Promise, State};
 use super::fitness::Fitness;
+use super::moment::Moment;
 use super::queue::{Answer, Lane, Turn};
 use super::tally::Count;
 use super::{Action, Ledger, PermitKey, Time};
@@ -23,7 +24,7 @@ pub(super) enum Source {
 impl<C, E> Ledger<C, E> {
     /// Gives free and evictable permits to waiting tenants, the one whose turn it is first, while there is one that can
     /// use them. Ends every command that may have made room.
-    pub(super) fn serve(&mut self, now: Time) {
+    pub(super) fn serve(&mut self, now: Moment) {
         while self.ready > 0
             && let Some((lane, turn, source)) = self.next_turn()
         {
@@ -33,7 +34,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
-    pub(super) fn keep_promise(&mut self, tenant: u32, now: Time) {
+    pub(super) fn keep_promise(&mut self, tenant: u32, now: Moment) {
         if let Some((lane, _)) = self.tenants[tenant].ready
             && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
             && lane != Lane::Borrow
@@ -47,7 +48,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// After a change in one tenant's line: its idle connections are for its own waiters, and it may have left room.
-    pub(super) fn serve_line_and_others(&mut self, tenant: u32, now: Time) {
+    pub(super) fn serve_line_and_others(&mut self, tenant: u32, now: Moment) {
         self.serve_line(tenant, None, now);
         self.serve(now);
     }
@@ -56,7 +57,7 @@ impl<C, E> Ledger<C, E> {
     /// for whom one is opened or promised elsewhere gets one that is idle here all the same; only what is merely old is
     /// left alone while enough others are being validated for the line.
     /// What has just `come_back` is not old, whatever `validate_after_idle` says.
-    pub(super) fn serve_line(&mut self, tenant: u32, come_back: Option<u32>, now: Time) {
+    pub(super) fn serve_line(&mut self, tenant: u32, come_back: Option<u32>, now: Moment) {
         while let Some(waiter) = self.plain_waiter(tenant)
             && let background = self.waiters[waiter].ask.background
             && let Some(newest) = self.idle_for(tenant, background)
@@ -123,11 +124,11 @@ impl<C, E> Ledger<C, E> {
             let victim = victim.filter(|_| server.scope.counts.all() <= takes);
             return victim.map(|victim| Source::Victim(victim, LimitScope::Tenant));
         }
-        let victim = server.scope.victim(&self.permits).filter(|_| server.scope.makes_room(takes, own));
+        let victim = self.victim(Some(entry.server)).filter(|_| server.scope.makes_room(takes, own));
         if !server.scope.has_room(takes, own) || (self.was_told_full(tenant) && victim.is_some()) {
             victim.map(|victim| Source::Victim(victim, self.limit_on(entry.server)))
         } else if !self.has_room(tenant, lane) {
-            let victim = self.total.victim(&self.permits).filter(|_| self.total.makes_room(self.total.cap, own));
+            let victim = self.victim(None).filter(|_| self.total.makes_room(self.total.cap, own));
             victim.map(|victim| Source::Victim(victim, LimitScope::Total))
         } else {
             Some(Source::Free)
@@ -159,7 +160,7 @@ impl<C, E> Ledger<C, E> {
             && self.total.has_room(self.total.cap, own)
     }
 
-    fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Time) {
+    fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Moment) {
         let pool = self.pool_at_head(tenant);
         if pool.is_some() {
             debug_assert!(self.gathering.is_none() || self.gathering == pool, "one gathers at a time");
@@ -199,14 +200,14 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// free -> opening. The caller has made sure of the room.
-    pub(super) fn start_open(&mut self, tenant: u32, background: bool, now: Time) {
+    pub(super) fn start_open(&mut self, tenant: u32, background: bool, now: Moment) {
         let permit = self.take_permit(tenant, State::Opening, background, now);
         let tenant = self.tenants[tenant].name.clone();
         self.actions.push(Action::Open { permit: self.permits.key(permit), tenant });
     }
 
     /// Sets the permit of a connection that is being closed aside for a tenant.
-    fn promise(&mut self, victim: u32, tenant: u32, lane: Lane, now: Time) {
+    fn promise(&mut self, victim: u32, tenant: u32, lane: Lane, now: Moment) {
         let (server, lateness) = (self.tenants[tenant].server, self.tenants[tenant].lateness);
         let background = lane.is_background() && !self.permits[victim].background;
         let promise =
@@ -215,7 +216,7 @@ impl<C, E> Ledger<C, E> {
         self.settle(tenant, now);
     }
 
-    fn evict_idle(&mut self, victim: u32, for_whom: u32, limit: LimitScope, now: Time) {
+    fn evict_idle(&mut self, victim: u32, for_whom: u32, limit: LimitScope, now: Moment) {
         self.tell(Attention::Rare, |ledger| {
             let Permit { tenant, server, .. } = ledger.permits[victim];
             let for_whom = Some(ledger.name(for_whom)).filter(|name| !name.is_maintenance());
@@ -233,7 +234,7 @@ impl<C, E> Ledger<C, E> {
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
     /// left is served to others. A fresh one was opened for its tenant and stays with it.
     #[inline]
-    pub(super) fn offer(&mut self, permit: u32, fresh: bool, now: Time) {
+    pub(super) fn offer(&mut self, permit: u32, fresh: bool, now: Moment) {
         let tenant = self.permits[permit].tenant;
         if self.ready == 0 && self.tenants[tenant].line.is_empty() {
             return;
@@ -259,7 +260,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// idle -> granted, to its tenant's first waiter.
-    fn grant(&mut self, permit: u32, now: Time) {
+    fn grant(&mut self, permit: u32, now: Moment) {
         let tenant = self.permits[permit].tenant;
         let Some(waiter) = self.plain_waiter(tenant) else { unreachable!("a grant is for a waiter") };
         let background = self.waiters[waiter].ask.background;
@@ -288,7 +289,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Whether a connection that came back may stay with its tenant's line although it is another's turn (rule 6): until it
     /// has done so, and the other has waited, for `handover_bound`. Background work passes no foreground over.
-    fn may_pass_over(&self, lane: Lane, first: u32, permit: u32, now: Time) -> bool {
+    fn may_pass_over(&self, lane: Lane, first: u32, permit: u32, now: Moment) -> bool {
         seeded!(HandOverIgnoresTheBound => return true);
         let entry = &self.permits[permit];
         if self.head_is_background(entry.tenant) && !lane.is_background() {
@@ -296,7 +297,7 @@ impl<C, E> Ledger<C, E> {
         }
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(entry.tenant));
         let arrived = self.tenants[first].line.oldest().map_or(now, |waiter| self.waiters[waiter].since);
-        now.saturating_sub(entry.run_since.max(arrived)) < bound
+        now.since(entry.run_since.max(arrived)) < bound
     }
 
     pub(super) fn head_is_background(&self, tenant: u32) -> bool {
@@ -309,7 +310,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The waiter no longer gathers permits; what it had is free again. Serves nobody.
-    pub(super) fn give_up_gathering(&mut self, waiter: u32, now: Time) {
+    pub(super) fn give_up_gathering(&mut self, waiter: u32, now: Moment) {
         if self.gathering == Some(waiter) {
             self.gathering = None;
         }
@@ -323,6 +324,10 @@ impl<C, E> Ledger<C, E> {
     /// pool, or closing after [`closing_pool`](Self::closing_pool) -> free.
     pub fn free_pool(&mut self, permits: &[PermitKey], now: Time) {
         let now = self.advance(now);
+        self.free_permits(permits, now);
+    }
+
+    pub(super) fn free_permits(&mut self, permits: &[PermitKey], now: Moment) {
         for &key in permits {
             if let Some(permit) = self.permits.find(key) {
                 self.free_permit(permit, now);

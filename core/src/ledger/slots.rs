@@ -63,6 +63,10 @@ impl<K, T> Slots<K, T> {
         }
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         assert!(index < MAX_INDEX, "a slab holds at most {MAX_INDEX} entries");
+        if self.slots.len() == self.slots.capacity() {
+            // Not twice as many: of a million tenants, half would be spare room.
+            self.slots.reserve_exact(self.slots.len() / 8 + 16);
+        }
         self.slots.push(Slot { generation: 0, value: Some(value) });
         index
     }
@@ -83,6 +87,21 @@ impl<K, T> Slots<K, T> {
     pub(super) fn find(&self, key: Key<K>) -> Option<u32> {
         let slot = self.slots.get(key.index as usize)?;
         ((slot.generation == key.generation || seeded!(GenerationIgnored)) && slot.value.is_some()).then_some(key.index)
+    }
+
+    /// The entry behind a key, unless it is gone.
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self, key: Key<K>) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == key.generation || seeded!(GenerationIgnored))
+    }
+
+    /// An entry with its key.
+    #[inline(always)]
+    pub(super) fn keyed(&mut self, index: u32) -> (&mut T, Key<K>) {
+        let slot = &mut self.slots[index as usize];
+        let Some(value) = &mut slot.value else { unreachable!("entry {index} is gone") };
+        (value, Key { index, generation: slot.generation, kind: PhantomData })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -118,7 +137,7 @@ pub(super) const MAX_INDEX: u32 = u32::MAX - 2;
 impl<K, T> Index<u32> for Slots<K, T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, index: u32) -> &T {
         let Some(value) = &self.slots[index as usize].value else { unreachable!("entry {index} is gone") };
         value
@@ -126,7 +145,7 @@ impl<K, T> Index<u32> for Slots<K, T> {
 }
 
 impl<K, T> IndexMut<u32> for Slots<K, T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, index: u32) -> &mut T {
         let Some(value) = &mut self.slots[index as usize].value else { unreachable!("entry {index} is gone") };
         value

@@ -1,11 +1,15 @@
 //! The table of tenants and servers: who is known, what each may do, and when one is forgotten (rule 17).
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::budget::{Counts, InServer, InTenant, Scope};
+use hashbrown::DefaultHashBuilder;
+
+use super::budget::{Counts, InTenant, Scope, Victims};
 use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
+use super::moment::Moment;
 use super::pace::Pace;
 use super::queue::{InLine, Lane, Ready, Turn};
 use super::tally::Tally;
@@ -54,7 +58,7 @@ pub(super) struct Tenant<E> {
     pub(super) circuit: Option<Box<Circuit<E>>>,
     pub(super) tally: Tally,
     /// When it became quiet: no permit, no waiter.
-    quiet_since: Time,
+    quiet_since: Moment,
     /// It is quiet among the strangers: its database does not exist, as far as is known.
     stranger: bool,
     in_quiet: Link,
@@ -101,7 +105,8 @@ impl<E> Tenant<E> {
 /// What the ledger knows of one server.
 pub(super) struct Server {
     pub(super) id: ServerId,
-    pub(super) scope: Scope<InServer>,
+    pub(super) scope: Scope,
+    pub(super) victims: Victims,
     /// Whether its cap is the user's word; else it is the total's, and no refusal names it.
     pub(super) capped: bool,
     pub(super) ready: Ready,
@@ -112,12 +117,12 @@ pub(super) struct Server {
     pub(super) promised: u32,
     pub(super) epoch: u32,
     /// The moving average of a connect's time.
-    pub(super) connect_time: Option<Time>,
+    pub(super) connect_time: Option<Duration>,
     pub(super) full: Option<ServerFull>,
     /// When a tenant that had found it unreachable got through again.
-    pub(super) reached_again: Time,
+    pub(super) reached_again: Moment,
     /// The last tenant that was told "server full", and when.
-    pub(super) full_seen: Option<(TenantId, Time)>,
+    pub(super) full_seen: Option<(TenantId, Moment)>,
     /// Events, for the statistics.
     pub(super) connects: u64,
     pub(super) connect_failures: u64,
@@ -131,10 +136,19 @@ pub(super) struct ServerLimit {
     pub(super) max_connecting: u32,
 }
 
+/// Names come from outside: the hasher is seeded by chance, so that nobody can make a table of names that collide.
+#[inline]
+fn hash_of(hasher: &DefaultHashBuilder, name: &str) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    // Alone in its key, a name needs no mark at its end, which `str`'s own `hash` adds.
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
 impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(name);
+        let hash = hash_of(&self.hasher, name);
         self.by_name.find(hash, |&index| self.tenants[index].name.as_str() == name).copied()
     }
 
@@ -145,7 +159,7 @@ impl<C, E> Ledger<C, E> {
         }
         let server = self.admit_server(server);
         let limits = self.settings.tenants.get(&name).copied().unwrap_or_default();
-        let hash = self.hasher.hash_one(name.as_str());
+        let hash = hash_of(&self.hasher, name.as_str());
         let index = self.tenants.insert(Tenant {
             name,
             server,
@@ -170,15 +184,15 @@ impl<C, E> Ledger<C, E> {
             pace: Pace::default(),
             circuit: None,
             tally: Tally::default(),
-            quiet_since: now,
+            quiet_since: now.into(),
             stranger: false,
             in_quiet: Link::new(),
         });
         self.limit_tenant(index, limits);
         self.maintenance_lines += usize::from(self.tenants[index].name.is_maintenance());
         let (tenants, hasher) = (&self.tenants, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(tenants[index].name.as_str()));
-        self.settle(index, now);
+        self.by_name.insert_unique(hash, index, |&index| hash_of(hasher, tenants[index].name.as_str()));
+        self.settle(index, now.into());
         if self.tenants.len() > self.settings.max_known_tenants as usize {
             // The bound on how many are remembered wins over how long; names that nobody has go first.
             let oldest = self.strangers.oldest().or(self.quiet.oldest()).filter(|&oldest| oldest != index);
@@ -211,6 +225,7 @@ impl<C, E> Ledger<C, E> {
             self.servers.push(Server {
                 id: id.clone(),
                 scope: Scope::new(limit.cap),
+                victims: Victims::new(),
                 capped: limit.capped,
                 ready: Ready::default(),
                 max_connecting: limit.max_connecting,
@@ -219,7 +234,7 @@ impl<C, E> Ledger<C, E> {
                 epoch: 0,
                 connect_time: None,
                 full: None,
-                reached_again: Time::ZERO,
+                reached_again: Moment::START,
                 full_seen: None,
                 connects: 0,
                 connect_failures: 0,
@@ -240,7 +255,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Starts or ends a tenant's quiet time, from which it is forgotten. Called after every change to what keeps it known.
     #[inline]
-    pub(super) fn settle(&mut self, tenant: u32, now: Time) {
+    pub(super) fn settle(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
         let quiet = entry.is_quiet();
         if quiet == entry.in_quiet.is_linked() {
@@ -257,7 +272,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// After a failure: what a tenant is remembered for has changed.
-    pub(super) fn settle_anew(&mut self, tenant: u32, now: Time) {
+    pub(super) fn settle_anew(&mut self, tenant: u32, now: Moment) {
         self.refresh(tenant);
         if self.tenants[tenant].in_quiet.is_linked() {
             self.leave_quiet(tenant);
@@ -276,7 +291,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// Forgets the tenants whose time has come, at most `most` of each list.
-    pub(super) fn forget_due(&mut self, now: Time, most: u32) {
+    pub(super) fn forget_due(&mut self, now: Moment, most: u32) {
         for stranger in [false, true] {
             for _ in 0..most {
                 let list = if stranger { &self.strangers } else { &self.quiet };
@@ -290,11 +305,11 @@ impl<C, E> Ledger<C, E> {
 
     /// False where this one, and so everybody behind it, has time left. A tombstone younger than its own time goes to the
     /// end and waits once more.
-    fn forget_if_due(&mut self, tenant: u32, now: Time) -> bool {
+    fn forget_if_due(&mut self, tenant: u32, now: Moment) -> bool {
         let entry = &self.tenants[tenant];
         let removed = entry.mode == Mode::Removed;
         let patience = if removed { self.settings.tombstone_ttl } else { self.settings.forget_after };
-        let age = now.saturating_sub(entry.quiet_since);
+        let age = now.since(entry.quiet_since);
         if age < patience.min(self.settings.forget_after) {
             return false;
         }
@@ -308,11 +323,11 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// A tombstone whose time is over counts as forgotten, whenever the list comes to it.
-    pub(super) fn forget_tombstone(&mut self, tenant: u32, now: Time) -> bool {
+    pub(super) fn forget_tombstone(&mut self, tenant: u32, now: Moment) -> bool {
         let entry = &self.tenants[tenant];
         let over = entry.mode == Mode::Removed
             && entry.in_quiet.is_linked()
-            && now.saturating_sub(entry.quiet_since) >= self.settings.tombstone_ttl;
+            && now.since(entry.quiet_since) >= self.settings.tombstone_ttl;
         if over {
             self.forget(tenant);
         }
@@ -321,7 +336,7 @@ impl<C, E> Ledger<C, E> {
 
     fn forget(&mut self, tenant: u32) {
         self.leave_quiet(tenant);
-        let hash = self.hasher.hash_one(self.tenants[tenant].name.as_str());
+        let hash = hash_of(&self.hasher, self.tenants[tenant].name.as_str());
         if let Ok(entry) = self.by_name.find_entry(hash, |&index| index == tenant) {
             entry.remove();
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::budget::{Claim, State};
+use super::moment::Moment;
 use super::{Ledger, Time};
 use crate::TenantId;
 use crate::stats::CloseReason;
@@ -39,13 +40,14 @@ impl<C, E> Ledger<C, E> {
         long
     }
 
-    fn close_expired(&mut self, now: Time) {
+    fn close_expired(&mut self, now: Moment) {
         for _ in 0..CLOSES_PER_TICK {
-            let idle = [self.total.oldest_idle(&self.permits), self.total.background.oldest()];
+            let oldest_idle = self.oldest_of(None, |victims| victims.oldest_idle(&self.permits));
+            let idle = [oldest_idle, self.oldest_of(None, |victims| victims.background.oldest())];
             let Some(oldest) = idle.into_iter().flatten().min_by_key(|&idle| self.permits[idle].used_at) else {
                 break;
             };
-            if now.saturating_sub(self.permits[oldest].used_at) < self.settings.idle_timeout {
+            if now.since(self.permits[oldest].used_at) < self.settings.idle_timeout {
                 break;
             }
             self.close_idle(oldest, CloseReason::Idle, now);
@@ -67,7 +69,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Walks over the permits, a stretch at a time: leases out for long, closes that are overdue or late for the one they
     /// were promised to.
-    fn look_around(&mut self, now: Time) -> Vec<LongLease> {
+    fn look_around(&mut self, now: Moment) -> Vec<LongLease> {
         let mut long = Vec::new();
         let span = self.permits.span();
         // A budget of many thousands is walked in eight ticks.
@@ -80,9 +82,9 @@ impl<C, E> Ledger<C, E> {
         long
     }
 
-    fn look_at(&mut self, index: u32, now: Time) -> Option<LongLease> {
+    fn look_at(&mut self, index: u32, now: Moment) -> Option<LongLease> {
         let permit = &mut self.permits[index];
-        let age = now.saturating_sub(permit.since);
+        let age = now.since(permit.since);
         match permit.state {
             State::InUse if age >= self.settings.lease_warn_after && !permit.warned => {
                 permit.warned = true;
@@ -101,7 +103,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// A close that takes too long is not counted on any more; who waited for it gets another victim.
-    fn lose_patience(&mut self, closing: u32, claim: Claim, age: Duration, now: Time) {
+    fn lose_patience(&mut self, closing: u32, claim: Claim, age: Duration, now: Moment) {
         match claim {
             Claim::Uncounted => {}
             Claim::Spare if age < PROMISE_PATIENCE => {}

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 
-use crate::ledger::Time;
+use crate::ledger::{Moment, Time};
 use crate::sync::{Arc, Mutex, lock};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -136,8 +136,8 @@ impl Runtime {
         &self.tasks
     }
 
-    pub(crate) fn coarse(&self) -> Time {
-        self.now()
+    pub(crate) fn coarse(&self) -> Moment {
+        self.now().into()
     }
 
     pub(crate) fn now(&self) -> Time {

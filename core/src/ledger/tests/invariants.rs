@@ -1,12 +1,11 @@
 //! The recount can fail: each invariant of `check.rs` is broken by hand, and names itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use super::rig::{Conn, MS, Oops, Rig};
 use crate::ledger::budget::{Claim, Place, Scope, State};
 use crate::ledger::queue::Answer;
-use crate::ledger::{Ledger, Refusal};
+use crate::ledger::{Ledger, Moment, Refusal};
 use crate::{Health, Settings, TenantId, TenantLimits};
 
 type Broken = Ledger<Conn, Oops>;
@@ -87,7 +86,7 @@ fn permit(ledger: &Broken) -> u32 {
 }
 
 /// Tolerates nothing above it.
-fn hard_cap<L>(scope: &mut Scope<L>, cap: u32) {
+fn hard_cap(scope: &mut Scope, cap: u32) {
     (scope.cap, scope.tolerated) = (cap, cap);
 }
 
@@ -107,25 +106,26 @@ const CASES: &[Case] = &[
         let a = tenant(l, "a");
         l.tenants[a].cap = 1;
     }),
-    ("3: the total's idle", idle, |l| {
-        let index = permit(l);
-        l.total.idle.remove(&mut l.permits, index);
-    }),
     ("3: a server's idle", idle, |l| {
         let index = permit(l);
-        l.servers[0].scope.idle.remove(&mut l.permits, index);
+        l.servers[0].victims.idle.remove(&mut l.permits, index);
     }),
     ("3: a tenant's idle", reserved, |l| {
         let (a, index) = (tenant(l, "a"), permit(l));
         l.tenants[a].idle.remove(&mut l.permits, index);
     }),
-    ("3: the total's idle: the oldest first", idle, |l| {
-        let oldest = l.total.idle.oldest().expect("two are idle");
-        l.permits[oldest].used_at = Duration::MAX;
+    ("3: the order of all: the oldest first", idle, |l| {
+        let oldest = l.servers[0].victims.idle.oldest().expect("two are idle");
+        l.permits[oldest].used_at = Moment::NEVER;
     }),
-    ("4: the total's closings", closing, |l| {
+    ("3: a server's list is in the order of all", idle, |l| {
+        let list: Vec<u32> = l.servers[0].victims.idle.iter(&l.permits).collect();
+        list.iter().for_each(|&index| (l.permits[index].used_at, l.permits[index].order) = (Moment::START, 1));
+        l.permits[list[1]].order = 0;
+    }),
+    ("4: a server's closings", closing, |l| {
         let index = permit(l);
-        l.total.closing.remove(&mut l.permits, index);
+        l.servers[0].victims.closing.remove(&mut l.permits, index);
     }),
     ("4: promises to \"b\"", promised, |l| {
         let index = permit(l);
@@ -143,7 +143,7 @@ const CASES: &[Case] = &[
     }),
     ("5: a line is in order of arrival", waiting, |l| {
         let waiter = first_in_line(l, "b");
-        l.waiters[waiter].since = Duration::MAX;
+        l.waiters[waiter].since = Moment::NEVER;
     }),
     ("5: a waiter among the answered has an answer", granted, |l| {
         let (waiter, _) = l.waiters.iter().next().expect("one was granted");
@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
     ("11: a gathered permit is set aside", gathering, |l| {
         let waiter = first_in_line(l, "a");
         let gathered = l.permits.find(l.waiters[waiter].gathered[0]).expect("one was gathered");
-        l.enter(gathered, State::InUse, Duration::from_secs(2));
+        l.enter(gathered, State::InUse, Moment::START);
     }),
     ("12: closed, and a connection is idle", idle, |l| l.closed = true),
     ("12: closed, and somebody waits", waiting, |l| l.closed = true),
@@ -203,7 +203,7 @@ const CASES: &[Case] = &[
     }),
     ("13: names and tenants", idle, |l| l.by_name.clear()),
     ("14: every idle connection expires", idle, |l| l.expiries.clear()),
-    ("14: expiries of what is gone", idle, |l| l.expiries.extend([(MS, 7)])),
+    ("14: expiries of what is gone", idle, |l| l.expiries.extend([(Moment::from(MS), 7)])),
     ("15: permits of background work", idle, |l| l.share.taken += 1),
     ("15: permits promised to background work", idle, |l| l.share.promised += 1),
     ("15: what is lent is charged", idle, |l| {
