@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod fake;
 #[cfg(all(unix, feature = "postgres", feature = "proxy"))]
 pub mod faults;
+pub mod load;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(all(unix, any(feature = "mariadb", feature = "postgres")))]

@@ -23,9 +23,11 @@ pub use certificate::Authority;
 pub use certificate::Certificate;
 #[cfg(feature = "mariadb")]
 pub use mariadb::{MariaDbBuilder, MariaDbError, PrivateMariaDb, User};
-#[cfg(all(feature = "postgres", feature = "proxy"))]
+#[cfg(feature = "postgres")]
 pub(crate) use postgres::connect;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresBuilder, PostgresError, PrivatePostgres, Role, Strangers};
+#[cfg(feature = "postgres")]
+pub(crate) use sampler::Watcher;
 #[cfg(feature = "postgres")]
 pub use sampler::{Sample, Sampler, Seen};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::account::Account;
+use super::certificate::{CHAIN_FILE, Certificate, KEY_FILE};
 use super::place::{self, HOST, PORTS_TRIED, encoded, folder, free_port};
 use super::supervisor::{self, Signals, Stop, Supervised};
 use super::template::{Failed, Template, run, write_secret};
@@ -106,6 +107,7 @@ impl From<Failed> for MariaDbError {
 pub struct MariaDbBuilder {
     settings: Vec<(String, String)>,
     users: Vec<User>,
+    certificate: Option<Certificate>,
 }
 
 impl MariaDbBuilder {
@@ -130,6 +132,13 @@ impl MariaDbBuilder {
         self
     }
 
+    /// Has it speak TLS with whoever asks for it, with this certificate. By default it does not.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
     /// Makes the server, starts it and waits until it can be connected to. Blocks for some tenths of a second; the
     /// first one on a machine takes some seconds longer.
     ///
@@ -137,13 +146,18 @@ impl MariaDbBuilder {
     /// [`MariaDbError`] when MariaDB is not installed, does not start, or refuses a setting or a user.
     pub fn start(self) -> Result<PrivateMariaDb, MariaDbError> {
         let mut server = PrivateMariaDb::prepare(self.settings)?;
+        if let Some(certificate) = &self.certificate {
+            let written = certificate.write(server.folder.path(), server.account);
+            written.map_err(MariaDbError::setup("write the server's certificate"))?;
+            server.speaks_tls = true;
+        }
         server.start_first(&self.users)?;
         Ok(server)
     }
 }
 
 /// A MariaDB server of the test's own, in a temporary folder, on a free port of 127.0.0.1 and on a Unix socket. It
-/// speaks MySQL's protocol; it has no TLS, no anonymous user and no database but the server's own.
+/// speaks MySQL's protocol; it has no TLS unless told, no anonymous user and no database but the server's own.
 ///
 /// Dropping it stops the server at once and removes the folder; so does the end of the process, in whatever way.
 /// It is fast rather than safe: it never waits for the disk. A test that is root runs it as the user `mysql`, else
@@ -169,6 +183,7 @@ pub struct PrivateMariaDb {
     settings: Vec<(String, String)>,
     port: u16,
     password: String,
+    speaks_tls: bool,
 }
 
 impl PrivateMariaDb {
@@ -195,7 +210,7 @@ impl PrivateMariaDb {
         let account = account.map_err(MariaDbError::setup("find a user to run the server"))?;
         account.own(folder.path()).map_err(&setup)?;
         let password = place::password();
-        Ok(Self { installation, account, running: None, folder, settings, port: 0, password })
+        Ok(Self { installation, account, running: None, folder, settings, port: 0, password, speaks_tls: false })
     }
 
     /// The first start, which makes the data and the users, and looks for a free port.
@@ -246,7 +261,11 @@ impl PrivateMariaDb {
         let folder = self.folder.path();
         let mut words = vec![self.installation.server.to_string_lossy().into_owned(), "--no-defaults".to_owned()];
         words.extend(ALWAYS.map(str::to_owned));
-        words.extend(["--performance-schema=OFF", "--skip-ssl"].map(str::to_owned));
+        words.push("--performance-schema=OFF".to_owned());
+        words.extend(match self.speaks_tls {
+            true => vec![option("ssl-cert", &folder.join(CHAIN_FILE)), option("ssl-key", &folder.join(KEY_FILE))],
+            false => vec!["--skip-ssl".to_owned()],
+        });
         words.extend(self.settings.iter().map(|(name, value)| format!("--{name}={value}")));
         words.extend([option("basedir", &self.installation.base), option("datadir", &folder.join("data"))]);
         words.extend([option("tmpdir", folder), option("socket", &self.socket())]);

@@ -1,6 +1,7 @@
 //! [`Sampler`]: asks a server again and again who is connected, and keeps the most that it saw.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -122,19 +123,25 @@ impl Sampler {
 }
 
 /// One connection that takes samples.
-struct Watcher {
+pub(crate) struct Watcher {
     client: Client,
     statement: Statement,
 }
 
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
 impl Watcher {
-    async fn new(server: &PrivatePostgres) -> Result<Self, tokio_postgres::Error> {
+    pub(crate) async fn new(server: &PrivatePostgres) -> Result<Self, tokio_postgres::Error> {
         let (client, _) = connect(&server.config(server.superuser())).await?;
         let statement = client.prepare(QUERY).await?;
         Ok(Self { client, statement })
     }
 
-    async fn sample(&mut self) -> Result<Sample, tokio_postgres::Error> {
+    pub(crate) async fn sample(&mut self) -> Result<Sample, tokio_postgres::Error> {
         let rows = self.client.query(&self.statement, &[]).await?;
         let count = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(2)).unwrap_or(0);
         Ok(Sample { counts: rows.iter().map(|row| (row.get(0), row.get(1), count(row))).collect() })
