@@ -16,7 +16,7 @@ pub mod config;
 pub use tenantry_sqlx as sqlx;
 
 /// Drivers on diesel-async, each by a feature.
-#[cfg(any(feature = "diesel-postgres", feature = "diesel-sqlite"))]
+#[cfg(any(feature = "diesel-postgres", feature = "diesel-mysql", feature = "diesel-sqlite"))]
 pub use tenantry_diesel as diesel;
 
 #[cfg(feature = "axum")]

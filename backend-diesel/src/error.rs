@@ -50,6 +50,15 @@ pub enum Error {
         /// What went wrong.
         source: tokio_postgres::Error,
     },
+    /// The server refused, or the driver did.
+    #[cfg(feature = "mysql")]
+    #[non_exhaustive]
+    MySql {
+        /// What was being done.
+        during: During,
+        /// What went wrong.
+        source: mysql_async::Error,
+    },
     /// The server could not be reached.
     #[non_exhaustive]
     Io {
@@ -103,6 +112,18 @@ impl Error {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres { source, .. } => source.code().map(|code| code.code()),
+            #[cfg(feature = "mysql")]
+            Self::MySql { source: mysql_async::Error::Server(error), .. } => Some(&error.state),
+            _ => None,
+        }
+    }
+
+    /// MySQL's own number for the error, if the server gave one.
+    #[cfg(feature = "mysql")]
+    #[must_use]
+    pub fn number(&self) -> Option<u16> {
+        match self {
+            Self::MySql { source: mysql_async::Error::Server(error), .. } => Some(error.code),
             _ => None,
         }
     }
@@ -124,6 +145,11 @@ impl fmt::Display for Error {
                 f.write_str(during.text())?;
                 self.code().map_or(Ok(()), |code| write!(f, " (SQLSTATE {code})"))
             }
+            #[cfg(feature = "mysql")]
+            Self::MySql { during, .. } => {
+                f.write_str(during.text())?;
+                self.number().map_or(Ok(()), |number| write!(f, " (error {number})"))
+            }
             #[cfg(feature = "postgres")]
             Self::Tls { during, .. } => write!(f, "{}: no encrypted connection came about", during.text()),
             Self::Io { during, .. } => write!(f, "{}: the server could not be reached", during.text()),
@@ -144,6 +170,8 @@ impl StdError for Error {
             Self::InvalidName(source) => Some(source),
             #[cfg(feature = "postgres")]
             Self::Postgres { source, .. } => Some(source),
+            #[cfg(feature = "mysql")]
+            Self::MySql { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
             #[cfg(feature = "postgres")]
             Self::Tls { source, .. } => Some(source),

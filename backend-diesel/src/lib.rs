@@ -1,9 +1,12 @@
 //! diesel-async drivers for tenantry: factories that open, judge, clean and close single connections to tenants' databases.
 //!
-//! Start with the factory of your database: `PostgresFactory` (feature `postgres`) or `SqliteFactory` (feature `sqlite`).
+//! Start with the factory of your database: `PostgresFactory` (feature `postgres`), `MySqlFactory` (feature `mysql`, for
+//! MariaDB as well) or `SqliteFactory` (feature `sqlite`).
 
 mod error;
 mod handle;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod names;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod pool;
@@ -14,6 +17,10 @@ mod sqlite;
 
 pub use error::{During, Error};
 pub use handle::{DieselFactory, TenantHandle, refused};
+#[cfg(feature = "mysql")]
+pub use mysql::{MySqlConnection, MySqlFactory, MySqlField, MySqlRow};
+#[cfg(feature = "mysql")]
+pub use mysql_async;
 pub use names::InvalidName;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use pool::{CountedPool, Pooled};
@@ -21,7 +28,7 @@ pub use pool::{CountedPool, Pooled};
 pub use postgres::Tls;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresConnection, PostgresFactory};
-#[cfg(all(feature = "postgres", feature = "tls-rustls"))]
+#[cfg(all(any(feature = "mysql", feature = "postgres"), feature = "tls-rustls"))]
 pub use rustls;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConnection, SqliteFactory, SqliteRuntime};

@@ -79,6 +79,56 @@ pub(crate) fn postgres_name(name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+/// The most characters of a name in MySQL, of at most 3 bytes each.
+#[cfg(feature = "mysql")]
+const MAX_MYSQL: usize = 64;
+
+/// The server's own databases.
+#[cfg(feature = "mysql")]
+const RESERVED_BY_MYSQL: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+
+/// The name of a database in MySQL: any text of at most 64 characters that does not end with a space.
+#[cfg(feature = "mysql")]
+pub(crate) fn mysql_name(name: &str) -> Result<(), InvalidName> {
+    if name.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if let Some(at) = name.find('\0') {
+        return Err(InvalidName::Nul { at });
+    }
+    if RESERVED_BY_MYSQL.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(InvalidName::Reserved);
+    }
+    if name.ends_with(' ') {
+        return Err(InvalidName::Dots { at: name.len() - 1 });
+    }
+    if name.chars().count() > MAX_MYSQL || name.len() > 3 * MAX_MYSQL {
+        return Err(InvalidName::TooLong { bytes: name.len(), allowed: MAX_MYSQL });
+    }
+    Ok(())
+}
+
+/// A tenant's own name as that of a database, if no server takes it for that of another tenant: some fold case, as
+/// their file system does.
+#[cfg(feature = "mysql")]
+pub(crate) fn mysql_default_name(tenant: &str) -> Result<(), InvalidName> {
+    let allowed = "a-z, 0-9, '-', '_', and inside of the name '.' and ' '";
+    for (at, letter) in tenant.char_indices() {
+        match letter {
+            'a'..='z' | '0'..='9' | '-' | '_' | '.' | ' ' => {}
+            'A'..='Z' => return Err(InvalidName::UpperCase { at }),
+            _ => return Err(InvalidName::Character { at, allowed }),
+        }
+    }
+    if tenant.starts_with(['.', ' ']) {
+        return Err(InvalidName::Dots { at: 0 });
+    }
+    if tenant.ends_with(['.', ' ']) {
+        return Err(InvalidName::Dots { at: tenant.len() - 1 });
+    }
+    tenant.find("..").map_or(Ok(()), |at| Err(InvalidName::Dots { at }))
+}
+
 /// A name as SQL writes it, whatever it holds.
 #[cfg(feature = "postgres")]
 pub(crate) fn quoted(name: &str) -> String {
