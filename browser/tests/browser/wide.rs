@@ -220,3 +220,30 @@ async fn a_readers_token_shows_no_tenant_and_pages_turn_for_an_admin() -> Result
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "cargo xtask test --all"]
+async fn a_page_that_nobody_sees_asks_no_more_until_it_is_seen() -> Result<()> {
+    look(async |browser: &Browser| {
+        let service = Service::start().await?;
+        browser.open(&service.url).await?;
+        browser.log_in(READER).await?;
+        // What a hidden tab says of itself; and each next question that is planned from now on is counted.
+        let hidden = |is: bool| {
+            format!(
+                "(Object.defineProperty(document, 'hidden', {{ value: {is}, configurable: true }}), \
+                 document.dispatchEvent(new Event('visibilitychange')))"
+            )
+        };
+        browser.value(&hidden(true)).await?;
+        browser.until("!asking").await?;
+        let counting = "(window.planned = 0, window.soon = setTimeout, \
+                         window.setTimeout = (...what) => (window.planned++, window.soon(...what)), poll(), true)";
+        browser.value(counting).await?;
+        browser.until("!asking").await?;
+        ensure!(browser.value("window.planned").await? == 0, "hidden, and it plans to ask again");
+        browser.value(&hidden(false)).await?;
+        browser.until("window.planned > 0").await
+    })
+    .await
+}

@@ -80,8 +80,10 @@ const BUSY = {
 };
 
 function showBusiest(tenants, by) {
-  const most = Math.max(1, ...tenants.map(BUSY[by]));
-  const items = tenants.map((tenant) => {
+  // Their numbers may have changed since they were chosen.
+  const busy = tenants.filter((tenant) => BUSY[by](tenant) > 0).sort((a, b) => BUSY[by](b) - BUSY[by](a));
+  const most = Math.max(1, ...busy.map(BUSY[by]));
+  const items = busy.map((tenant) => {
     const item = make("li");
     const name = make("span", "", tenant.tenant);
     name.title = tenant.tenant;
