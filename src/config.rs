@@ -18,6 +18,7 @@
 #![cfg_attr(feature = "sqlx-postgres", doc = "[`Config::sqlx_postgres`],")]
 #![cfg_attr(feature = "sqlx-mysql", doc = "[`Config::sqlx_mysql`],")]
 #![cfg_attr(feature = "diesel-postgres", doc = "[`Config::diesel_postgres`],")]
+#![cfg_attr(feature = "diesel-mysql", doc = "[`Config::diesel_mysql`],")]
 //! each without a connection string, so that a password needs no escaping and is quoted by no error.
 //!
 //! # The variables

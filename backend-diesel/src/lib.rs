@@ -8,7 +8,7 @@ mod handle;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod names;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -22,7 +22,7 @@ pub use mysql::{MySqlConnection, MySqlFactory, MySqlField, MySqlRow};
 #[cfg(feature = "mysql")]
 pub use mysql_async;
 pub use names::InvalidName;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use pool::{CountedPool, Pooled};
 #[cfg(all(feature = "postgres", feature = "tls-rustls"))]
 pub use postgres::Tls;

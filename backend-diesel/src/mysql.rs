@@ -3,8 +3,10 @@
 //! are made in `mysql/provision.rs`.
 
 mod binds;
+mod capacity;
 mod connection;
 mod job;
+mod pool;
 mod provision;
 mod rows;
 mod statement;

@@ -293,6 +293,19 @@ async fn a_session_that_the_server_ended_is_lost_and_failures_are_told_apart() {
     assert!(!format!("{connection:?}").contains(server.server.password()));
 }
 
+#[tokio::test]
+async fn what_a_preflight_says_is_what_the_server_lets_in() {
+    let limited = User::new("limited", "word").owns("acme").max_user_connections(3);
+    let server = Server::on(PrivateMariaDb::builder().max_connections(12).user(limited)).await;
+    let login = opts(&server.server).user(Some("limited")).pass(Some("word"));
+    let pools = TenantPools::builder(MySqlFactory::new(login)).max_connections(2).build().expect("good settings");
+    let preflight = pools.preflight("acme").await.expect("an answer");
+    assert_eq!((preflight.capacity.for_this_login(), preflight.capacity.max_connections), (Some(3), Some(12)));
+    assert!(preflight.capacity.open_now.is_some_and(|open| open >= 1), "{preflight:?}");
+    assert_eq!(pools.stats().idle, 1, "it is clean");
+    in_time(pools.close()).await;
+}
+
 /// The driver would otherwise open a second connection beside each first, to see whether the server has a Unix socket.
 #[tokio::test]
 async fn a_connection_is_one_connection() {

@@ -8,11 +8,12 @@ mod support;
 
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
+use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 use support::{ask, number, opts, plain_query, tenant};
-use tenantry_core::{PoolFactory as _, Provision as _, TenantId};
-use tenantry_diesel::{MySqlConnection, MySqlFactory};
-use tenantry_testkit::conformance::{Limited, NotPossible, Subject, Suite, Trouble};
+use tenantry_core::{NativePool, PoolFactory as _, Provision as _, TenantId};
+use tenantry_diesel::{MySqlConnection, MySqlFactory, Pooled};
+use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, Suite, Trouble};
 use tenantry_testkit::servers::User;
 use tenantry_testkit::{Flow, PrivateMariaDb, Proxy};
 
@@ -171,10 +172,18 @@ impl Subject for Server {
     }
 }
 
+impl PoolSubject for Server {
+    type Pooled = Object<Pooled<MySqlFactory>>;
+
+    async fn take(&self, pool: &<MySqlFactory as NativePool>::Pool) -> Result<Self::Pooled, Trouble> {
+        Ok(pool.get().await?)
+    }
+}
+
 #[tokio::test]
 async fn the_factory_keeps_the_contract() {
     let subject = Server::new().await;
-    let report = Suite::of(&subject).provision().run().await;
+    let report = Suite::of(&subject).provision().native_pool().run().await;
     println!("conformance: diesel, MariaDB: {}", report.summary());
     report.assert_passed();
     assert_eq!(report.not_made(), [""; 0], "everything was checked");

@@ -1,7 +1,12 @@
 //! The drivers with these settings. No connection string is made on the way: nothing is escaped, parsed or quoted.
 
 #![cfg_attr(
-    not(any(feature = "sqlx-postgres", feature = "sqlx-mysql", feature = "diesel-postgres")),
+    not(any(
+        feature = "sqlx-postgres",
+        feature = "sqlx-mysql",
+        feature = "diesel-postgres",
+        feature = "diesel-mysql"
+    )),
     allow(unused_imports, reason = "each driver uses its part")
 )]
 
@@ -15,7 +20,12 @@ const POSTGRES: &str = "postgres";
 
 impl Config {
     /// [`Config::database_name`] without the rest of the settings.
-    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-mysql", feature = "diesel-postgres"))]
+    #[cfg(any(
+        feature = "sqlx-postgres",
+        feature = "sqlx-mysql",
+        feature = "diesel-postgres",
+        feature = "diesel-mysql"
+    ))]
     fn database_names(&self) -> impl Fn(&crate::TenantId) -> String + Send + Sync + 'static {
         let prefix = self.prefix.clone();
         move |tenant| format!("{prefix}{tenant}")
@@ -157,6 +167,56 @@ mod diesel_postgres {
                 Some(timeout) => factory.statement_timeout(timeout),
                 None => factory,
             })
+        }
+    }
+}
+
+#[cfg(feature = "diesel-mysql")]
+mod diesel_mysql {
+    use super::{Config, ExposeSecret, SslMode};
+    use tenantry_diesel::MySqlFactory;
+    use tenantry_diesel::mysql_async::{OptsBuilder, SslOpts};
+
+    impl Config {
+        /// How to reach the server with mysql_async; the database is the one for maintenance. With encryption where
+        /// [`diesel_mysql`](Self::diesel_mysql) says so.
+        #[must_use]
+        pub fn diesel_mysql_opts(&self) -> OptsBuilder {
+            let opts = OptsBuilder::default().tcp_port(self.port.unwrap_or(3306)).user(self.user.as_ref());
+            let opts = opts.pass(self.password.as_ref().map(ExposeSecret::expose_secret));
+            let opts = opts.db_name(Some(self.maintenance_database.as_deref().unwrap_or("mysql")));
+            let is_socket = self.host.starts_with('/');
+            let opts = if is_socket { opts.socket(Some(&self.host)) } else { opts.ip_or_hostname(&self.host) };
+            opts.ssl_opts(self.encrypts().then(|| match &self.sslrootcert {
+                Some(path) => {
+                    SslOpts::default().with_root_certs(vec![path.clone().into()]).with_disable_built_in_roots(true)
+                }
+                None => SslOpts::default(),
+            }))
+        }
+
+        /// Required, or possible.
+        fn encrypts(&self) -> bool {
+            match self.sslmode {
+                SslMode::Disable => false,
+                SslMode::Allow | SslMode::Prefer => cfg!(feature = "tls-rustls") && self.sslrootcert.is_some(),
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => true,
+            }
+        }
+
+        /// The diesel driver for MySQL and MariaDB, with `prefix` before each tenant's name.
+        ///
+        /// With the feature `tls-rustls` it encrypts, and then always verifies, where the settings ask for that: `require`,
+        /// `verify-ca` and `verify-full` alike, and the weaker modes if there is a `sslrootcert`, without which they stay in the
+        /// clear. Whom it believes is in `sslrootcert`, else the authorities that Mozilla's browser believes.
+        ///
+        /// # Errors
+        /// When the settings require encryption and there is no feature `tls-rustls`.
+        pub fn diesel_mysql(&self) -> std::io::Result<MySqlFactory> {
+            if self.encrypts() && !cfg!(feature = "tls-rustls") {
+                return Err(std::io::Error::other("encryption is required, and the feature `tls-rustls` is off"));
+            }
+            Ok(MySqlFactory::new(self.diesel_mysql_opts()).database_names(self.database_names()))
         }
     }
 }

@@ -309,6 +309,8 @@ fn the_password_is_seen_nowhere() {
     write!(seen, "{:?}", config.sqlx_mysql()).unwrap();
     #[cfg(feature = "diesel-postgres")]
     write!(seen, "{:?}", config.diesel_postgres().unwrap()).unwrap();
+    #[cfg(feature = "diesel-mysql")]
+    write!(seen, "{:?}", config.diesel_mysql().unwrap()).unwrap();
     // Beside any bad value, and in the place of one.
     for (name, _, value) in VALUES {
         for pairs in [
@@ -395,6 +397,19 @@ fn diesel_gets_what_was_given_and_never_less_encryption() {
     let no_certificate = file("hello");
     let with_file = good(&[("DB_SSLROOTCERT", no_certificate.path().to_str().unwrap())]);
     assert_eq!(with_file.diesel_postgres().is_err(), cfg!(feature = "tls-rustls"));
+}
+
+#[cfg(feature = "diesel-mysql")]
+#[test]
+fn diesel_gets_for_mysql_what_was_given_and_never_less_encryption() {
+    let config = good(&[("DB_HOST", "db"), ("DB_PASSWORD", "as:it/is@ 100%"), ("DB_SSLMODE", "verify-full")]);
+    let opts = tenantry_diesel::mysql_async::Opts::from(config.diesel_mysql_opts());
+    assert_eq!((opts.ip_or_hostname(), opts.tcp_port(), opts.db_name()), ("db", 3306, Some("mysql")));
+    assert_eq!(opts.pass(), Some("as:it/is@ 100%"));
+    assert!(opts.ssl_opts().is_some());
+    assert_eq!(config.diesel_mysql().is_err(), !cfg!(feature = "tls-rustls"));
+    let opts = tenantry_diesel::mysql_async::Opts::from(good(&[("DB_HOST", "/run/socket")]).diesel_mysql_opts());
+    assert_eq!((opts.socket(), opts.ssl_opts().is_some()), (Some("/run/socket"), false));
 }
 
 /// The table of the module's documentation, made of the same table that the loader reads.
