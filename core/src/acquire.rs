@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smallstr::SmallString;
+use tracing::Instrument;
 
 use crate::error::{AcquireError, LimitError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, PoolPermits, Slot};
 use crate::ledger::{Ask, Decision, Polled, Refusal, Shortage, WaiterKey};
+use crate::log::spans;
 use crate::pools::Shared;
 use crate::runtime::{current_task, time_of_day};
 use crate::sync::Arc;
@@ -140,7 +142,7 @@ async fn acquire_cold<F: PoolFactory>(
     match ask(&shared, &asked, 0, options, |shared: &Arc<Shared<F>>| shared.admit(&tenant())).await {
         Ok(Answer::Connection(lease)) => Ok(lease),
         Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
-        Err(refusal) => Err(error(tenant(), refusal)),
+        Err(refusal) => Err(error(&shared, tenant(), refusal)),
     }
 }
 
@@ -166,7 +168,7 @@ pub(crate) async fn acquire_pool<F: NativePool>(
                 Err(AcquireError::Timeout { tenant, phase: Phase::Connecting, waited })
             })
         }
-        Err(refusal) => Err(error(tenant, refusal)),
+        Err(refusal) => Err(error(&shared, tenant, refusal)),
     }
 }
 
@@ -184,7 +186,24 @@ pub(crate) async fn acquire_permits<F: PoolFactory>(
     }
 }
 
+/// What is not served at once has a span around it.
 async fn ask<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    line: &str,
+    pool: u32,
+    options: AcquireOptions,
+    admit: impl Fn(&Arc<Shared<F>>) + Send,
+) -> Result<Answer<F>, Refusal<F::Error>> {
+    if !cfg!(feature = "tracing") {
+        return ask_the_ledger(shared, line, pool, options, admit).await;
+    }
+    let (span, start) = (spans::acquire(line, pool, options), shared.runtime.now());
+    let answer = ask_the_ledger(shared, line, pool, options, admit).instrument(span.clone()).await;
+    spans::ended(&span, answer.as_ref().err(), shared.runtime.now().saturating_sub(start));
+    answer
+}
+
+async fn ask_the_ledger<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     line: &str,
     pool: u32,
@@ -263,16 +282,17 @@ impl<F: PoolFactory> Drop for Waiting<'_, F> {
 }
 
 /// The ledger's "no" as callers see it.
-pub(crate) fn error<E>(tenant: TenantId, refusal: Refusal<E>) -> AcquireError<E> {
+pub(crate) fn error<F: PoolFactory>(
+    shared: &Shared<F>,
+    tenant: TenantId,
+    refusal: Refusal<F::Error>,
+) -> AcquireError<F::Error> {
     match refusal {
         Refusal::Limit(shortage) => {
             let Shortage { scope, limit, open, waiting, waited, retry_after, holders, held_by_caller } = *shortage;
             let at = time_of_day();
             if held_by_caller > 0 {
-                tracing::warn!(
-                    %tenant, held_by_caller, ?waited,
-                    "a task that holds leases was refused another one: it may have waited for itself; pass the lease down"
-                );
+                shared.log.waited_for_itself(&tenant, held_by_caller, waited, shared.runtime.now());
             }
             AcquireError::Limit(LimitError {
                 tenant,

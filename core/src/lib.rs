@@ -14,6 +14,7 @@ mod factory;
 mod lease;
 #[doc(hidden)]
 pub mod ledger;
+mod log;
 mod observe;
 mod operate;
 mod pools;

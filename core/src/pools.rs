@@ -13,6 +13,7 @@ use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, Slot};
 use crate::ledger::{Ledger, Moment, Time, TryDecision, Watched};
+use crate::log::Log;
 use crate::observe::Observers;
 use crate::runtime::{Runtime, current_task};
 use crate::stats::{Stats, TenantStats};
@@ -29,13 +30,15 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) settings: Settings,
     pub(crate) runtime: Runtime,
     pub(crate) observers: Observers,
+    pub(crate) log: Log,
 }
 
 impl<F: PoolFactory> Shared<F> {
     pub(crate) fn new(factory: F, settings: Settings, runtime: Runtime, observers: Observers) -> Arc<Self> {
         let mut ledger = Ledger::new(settings.clone());
-        ledger.attend(observers.attention());
-        Arc::new(Self { ledger: Mutex::new(ledger), factory, settings, runtime, observers })
+        ledger.attend(observers.attention().max(Log::ATTENTION));
+        let log = Log::default();
+        Arc::new(Self { ledger: Mutex::new(ledger), factory, settings, runtime, observers, log })
     }
 
     /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits or is told it

@@ -118,7 +118,7 @@ where
     let admit = |shared: &Arc<Shared<F>>| shared.admit_on(&line, &server);
     let permits = match acquire_permits(shared, line.as_str(), 1, AcquireOptions::new(), admit).await {
         Ok(permits) => permits,
-        Err(refusal) => return Err(ProvisionError::Permit(error(tenant, refusal))),
+        Err(refusal) => return Err(ProvisionError::Permit(error(shared, tenant, refusal))),
     };
     with_permits(permits, LIMIT, work).await.map_err(|failure| match failure {
         Failure::Error { kind, source } => ProvisionError::Failed { tenant, kind, source },

@@ -174,7 +174,7 @@ pub struct Stats {
     pub waiting: u64,
     /// Tenants known.
     pub tenants: u64,
-    /// Of those, the ones whose last connect failed.
+    /// Of those, the ones whose last connect failed although their database exists, as far as is known.
     pub unavailable: u64,
     /// Whether `close` was called.
     pub closed: bool,

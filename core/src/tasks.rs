@@ -1,19 +1,22 @@
 //! What runs outside the lock: the ledger's actions, each as a task that owns its permit. Every task holds a token whose
 //! `Drop` answers the ledger, so that a panic, or a runtime that goes away, loses no permit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc as StdArc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::error::AcquireError;
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{PoolLease, PoolPermits, Slot};
-use crate::ledger::{Action, Actions, Failure, LongLease, PermitKey, Time};
+use crate::ledger::{Action, Actions, Failure, PermitKey};
+use crate::log::spans;
 use crate::pools::Shared;
 use crate::runtime::random;
 use crate::sync::Arc;
-use crate::{FailureKind, Phase, TenantId};
+use crate::{Event, FailureKind, Phase, TenantId};
 
 impl<F: PoolFactory> Shared<F> {
     /// Carries out what a command left. Never called under the lock.
@@ -45,7 +48,13 @@ impl<F: PoolFactory> Shared<F> {
                 Action::Tell(event) => events.push(event),
             }
         }
-        events.iter().for_each(|event| self.observers.tell(event));
+        events.iter().for_each(|event| self.tell(event));
+    }
+
+    /// Whoever wants to know is others' code: its panic is its own.
+    fn tell(&self, event: &Event) {
+        self.observers.tell(event);
+        drop(catch_unwind(AssertUnwindSafe(|| self.log.event(event, || self.runtime.now()))));
     }
 
     /// A task was dropped before its end. During a panic that concerns its connection alone; otherwise the runtime is
@@ -73,7 +82,6 @@ impl<F: PoolFactory> Maintenance<F> {
 
     pub(crate) async fn run(mut self) {
         let period = self.shared.settings.tick_period();
-        let mut log = LeaseLog::default();
         while !self.finished {
             let quiet = self.shared.with_now(|ledger, _| ledger.is_quiet());
             if quiet {
@@ -85,7 +93,7 @@ impl<F: PoolFactory> Maintenance<F> {
                 self.finished = ledger.is_closed() && ledger.is_quiet();
                 (ledger.tick(now), now)
             });
-            log.report(&long, now);
+            self.shared.log.tick(long, now);
         }
     }
 }
@@ -96,30 +104,6 @@ impl<F: PoolFactory> Drop for Maintenance<F> {
             self.shared.runtime.is_gone();
             self.shared.with_now(|ledger, now| ledger.close(now));
         }
-    }
-}
-
-/// At most one line a second about leases that have been out for long; the next line counts those that had none.
-#[derive(Default)]
-struct LeaseLog {
-    next: Time,
-    unsaid: Vec<LongLease>,
-}
-
-impl LeaseLog {
-    fn report(&mut self, long: &[LongLease], now: Time) {
-        self.unsaid.extend_from_slice(long);
-        if now < self.next {
-            return;
-        }
-        let Some(first) = self.unsaid.first() else { return };
-        let others = self.unsaid.len() - 1;
-        tracing::warn!(
-            tenant = %first.tenant, held = ?first.held, others,
-            "a lease has been out for longer than lease_warn_after"
-        );
-        self.next = now + Duration::from_secs(1);
-        self.unsaid.clear();
     }
 }
 
@@ -134,12 +118,16 @@ struct Opening<F: PoolFactory> {
 impl<F: PoolFactory> Opening<F> {
     async fn run(mut self, tenant: TenantId) {
         let (factory, runtime) = (&self.shared.factory, &self.shared.runtime);
+        let span = spans::connect(&tenant, || self.shared.with(|ledger, _| ledger.server_of(self.permit)));
+        let connect = factory.connect(&tenant).instrument(span.clone());
         // The future of a connect that is too slow is dropped with its socket before the permit is free.
-        let outcome = match runtime.within(self.shared.settings.connect_timeout, factory.connect(&tenant)).await {
+        let outcome = match runtime.within(self.shared.settings.connect_timeout, connect).await {
             Some(Ok(connection)) => Ok(Box::new(Slot { connection, tenant })),
             Some(Err(error)) => Err(Failure::Error { kind: factory.classify(&error), source: StdArc::new(error) }),
             None => Err(Failure::TimedOut),
         };
+        spans::connected(&span, outcome.as_ref().err());
+        drop(span);
         self.answered = true;
         let permit = self.permit;
         let chance = random();

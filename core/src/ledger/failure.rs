@@ -39,7 +39,7 @@ pub enum Failure<E> {
 }
 
 impl<E> Failure<E> {
-    fn outcome(&self) -> ConnectOutcome {
+    pub(crate) fn outcome(&self) -> ConnectOutcome {
         match self {
             Self::Error { kind, .. } => ConnectOutcome::Failed(*kind),
             Self::TimedOut => ConnectOutcome::TimedOut,
@@ -69,9 +69,10 @@ impl<E> Circuit<E> {
         self.failures > 0 && self.resting && !self.is_strangers()
     }
 
-    /// Whether its tenant's last connect failed, for another reason than a full server.
+    /// Whether its tenant's last connect failed, for another reason than a full server, although its database exists as far as
+    /// is known.
     pub(super) fn is_unavailable(&self) -> bool {
-        self.failures > 0
+        self.failures > 0 && !self.is_strangers()
     }
 
     fn finds_unreachable(&self) -> bool {
@@ -277,7 +278,7 @@ impl<C, E> Ledger<C, E> {
         };
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
-        let first_failure = circuit.failures == 0;
+        let (first_failure, was_unavailable) = (circuit.failures == 0, circuit.is_unavailable());
         (circuit.kind, circuit.failed_at, circuit.asked) = (kind, now, false);
         let before = std::mem::replace(&mut circuit.source, source.clone());
         let opens = !circuit.resting;
@@ -289,8 +290,8 @@ impl<C, E> Ledger<C, E> {
         }
         // It may rest as the server was full; now it has failed as well.
         circuit.failures = circuit.failures.max(1);
-        let (retry_at, failures) = (circuit.retry_at, circuit.failures);
-        self.unavailable += u32::from(first_failure);
+        let (retry_at, failures, is_unavailable) = (circuit.retry_at, circuit.failures, circuit.is_unavailable());
+        self.unavailable = self.unavailable + u32::from(is_unavailable) - u32::from(was_unavailable);
         if opens || first_failure {
             self.tell(Attention::Rare, |ledger| {
                 let retry_after = retry_at.since(now);
@@ -333,8 +334,8 @@ impl<C, E> Ledger<C, E> {
     /// A connect succeeded: the tenant's failures are history.
     pub(super) fn close_circuit(&mut self, tenant: u32) {
         let circuit = self.tenants[tenant].circuit.take();
-        if circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()) {
-            self.unavailable -= 1;
+        self.unavailable -= u32::from(circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()));
+        if circuit.as_ref().is_some_and(|circuit| circuit.failures > 0) {
             self.tell(Attention::Rare, |ledger| Event::CircuitClosed { tenant: ledger.name(tenant) });
         }
         self.actions.extend(circuit.and_then(|circuit| circuit.source).map(Action::DropError));

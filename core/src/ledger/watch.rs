@@ -5,11 +5,11 @@ use std::task::Waker;
 use super::budget::Place;
 use super::slots::Key;
 use super::tenants::{Mode, Tenant};
-use super::{Action, Ledger, TenantKey, Time};
+use super::{Action, Ledger, PermitKey, TenantKey, Time};
 use crate::observe::Attention;
 use crate::stats::{ServerStats, Stats, TenantStats};
 use crate::walk::TopBy;
-use crate::{Event, Settings, TenantId};
+use crate::{Event, ServerId, Settings, TenantId};
 
 /// The most tenants looked at in one command of a walk, and the most that one describes, so that the lock is held for tens
 /// of microseconds.
@@ -92,6 +92,12 @@ impl<C, E> Ledger<C, E> {
             let event = Box::new(event(self));
             self.actions.push(Action::Tell(event));
         }
+    }
+
+    /// Where the connection of a permit is, or is to be.
+    pub fn server_of(&self, permit: PermitKey) -> Option<ServerId> {
+        let permit = self.permits.find(permit)?;
+        Some(self.servers[self.permits[permit].server as usize].id.clone())
     }
 
     pub(super) fn name(&self, tenant: u32) -> TenantId {

@@ -46,7 +46,7 @@ impl Subscriber for Log {
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
-        if metadata.target().starts_with("tenantry") {
+        if metadata.target().starts_with("tenantry_core") {
             let mut line = Line(metadata.level().to_string());
             event.record(&mut line);
             self.0.lock().unwrap().push(line.0);
