@@ -10,6 +10,8 @@ pub use tenantry_core::*;
 
 #[cfg(feature = "env")]
 pub mod config;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 
 /// Drivers on sqlx: PostgreSQL, MySQL, SQLite, each by a feature.
 #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-mysql", feature = "sqlx-sqlite"))]

@@ -64,6 +64,10 @@ pub(crate) const SERVERS: &[Server] = &[
 pub(crate) const VALGRIND: Server =
     Server { name: "guard", targets: &[], program: "valgrind", folders: &[], package: "valgrind" };
 
+/// Judges metrics and alerts, for the step `promtool`, which is what can be left out.
+pub(crate) const PROMTOOL: Server =
+    Server { name: "promtool", targets: &[], program: "promtool", folders: &[], package: "prometheus" };
+
 impl Server {
     /// Whether the tests of this target start it.
     pub(crate) fn is_started_by(&self, target: &str) -> bool {

@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
     Step { name: "guard", long: false, run: |args| guard::step(args.loudness) },
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
+    Step { name: "promtool", long: true, run: promtool },
     Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
     Step { name: "page-chromium", long: true, run: page_chromium },
@@ -230,6 +231,14 @@ fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
 /// What is marked as long among the tests of the admin page.
 fn page_chromium(args: &Args) -> Result<Tally> {
     counted("test --package tenantry-browser --test browser -- --ignored", args)
+}
+
+/// What Prometheus' own tool says of the metrics and the alerts.
+fn promtool(args: &Args) -> Result<Tally> {
+    needs::PROMTOOL.ensure(args.loudness)?;
+    let tally = counted("test --workspace --all-features --test metrics -- --ignored promtool", args)?;
+    ensure!(!tally.is_empty(), "not one test ran");
+    Ok(tally)
 }
 
 /// The documentation, where a broken link is an error.
