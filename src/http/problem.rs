@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -107,7 +108,11 @@ impl Problem {
             } else if let Some(error) = error.downcast_ref::<InvalidTenant>() {
                 return Some(error.into());
             }
-            next = error.source();
+            // Drivers' errors have a place for an I/O error and none for ours; its source is not what it wraps.
+            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
         }
         None
     }

@@ -127,6 +127,10 @@ async fn a_refusal_is_found_under_whatever_it_was_wrapped_in() {
     let closed = anyhow::Error::new(AcquireError::<FakeError>::Closed).context("reading notes");
     assert_eq!(Problem::in_chain::<FakeError>(closed.as_ref()).unwrap().status(), 503);
     assert_eq!(Problem::in_chain::<FakeError>(anyhow::anyhow!("something else").as_ref()), None);
+
+    // As a driver's error carries it that has a place for an I/O error only.
+    let inside = anyhow::Error::new(std::io::Error::other(AcquireError::<FakeError>::Closed)).context("reading notes");
+    assert_eq!(Problem::in_chain::<FakeError>(inside.as_ref()).unwrap().status(), 503);
 }
 
 #[test]
