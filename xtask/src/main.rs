@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod conformance;
 mod demo;
+mod features;
 mod guard;
 mod loom;
 mod model;

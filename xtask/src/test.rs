@@ -12,7 +12,7 @@ use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{demo, guard, loom, model, seeded, sim};
+use crate::{demo, features, guard, loom, model, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -26,7 +26,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "fmt", long: false, run: |args| plain("fmt --all --check", args) },
     Step { name: "clippy", long: false, run: |args| plain(CLIPPY, args) },
-    Step { name: "features", long: false, run: features },
+    Step { name: "features", long: false, run: |args| features::step(args.loudness) },
     Step { name: "tests", long: false, run: tests },
     Step { name: "doctests", long: false, run: |args| counted("test --workspace --all-features --doc", args) },
     Step { name: "docs", long: false, run: docs },
@@ -190,21 +190,6 @@ fn plain(arguments: &str, args: &Args) -> Result<Tally> {
 /// A cargo command that runs tests.
 fn counted(arguments: &str, args: &Args) -> Result<Tally> {
     must(&mut cargo(arguments), args.loudness).map(|said| Tally::read(&said))
-}
-
-/// Features only add: each alone compiles without a warning, and none, and all. And a service that chooses by one.
-fn features(args: &Args) -> Result<Tally> {
-    let workspace = Workspace::ask()?;
-    let alone = workspace.features().into_iter().map(|feature| format!("--no-default-features --features {feature}"));
-    let facade = alone.chain(["--no-default-features".to_owned(), "--all-features".to_owned()]);
-    let facade = facade.map(|chosen| format!("--package tenantry --lib {chosen}"));
-    for what in facade.chain(["--package by_feature --no-default-features --features postgres".to_owned()]) {
-        let check = format!("check {what}");
-        let said = must(&mut cargo(&check), args.loudness)?;
-        // Not by RUSTFLAGS, which would compile all dependencies anew.
-        ensure!(!said.lines().any(|line| line.starts_with("warning:")), "$ cargo {check}\n{said}");
-    }
-    Ok(Tally::default())
 }
 
 /// All tests but the doctests.
