@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use crate::http::Problem;
@@ -76,7 +76,6 @@ where
 
 /// The role first, then everything else.
 async fn answer(admin: &Admin, route: &'static Route, request: Request) -> Response {
-    use axum::response::IntoResponse;
     if role_of(&request).is_none_or(|role| role < route.role()) {
         return guard::forbidden().into_response();
     }
