@@ -33,6 +33,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use crate::http::Problem;
+#[cfg(feature = "metrics")]
+use crate::metrics::Prometheus;
 use crate::{PoolFactory, TenantPools};
 
 pub use authorization::{Authorization, Role, WeakToken};
@@ -45,6 +47,8 @@ use manager::Manager;
 pub(crate) struct Admin {
     manager: Box<dyn Manager>,
     authorization: Authorization,
+    #[cfg(feature = "metrics")]
+    prometheus: Prometheus,
 }
 
 /// The admin router of a manager, to be nested where you like. It holds the manager [weakly](TenantPools::weak): when the
@@ -63,7 +67,34 @@ where
     F: PoolFactory,
     S: Clone + Send + Sync + 'static,
 {
-    let admin = Arc::new(Admin { manager: Box::new(pools.weak()), authorization });
+    build(Admin {
+        manager: Box::new(pools.weak()),
+        authorization,
+        #[cfg(feature = "metrics")]
+        prometheus: Prometheus::new("tenants"),
+    })
+}
+
+/// The same, with the metrics of that `prometheus` at `/metrics`: the one whose observer the manager was built with, so that its
+/// histograms are among them. [`router`] serves what can be read without an observer, for a pool named `tenants`.
+///
+/// Tenants that it names ([`Prometheus::top_tenants`]) are named to admins only: a scraper with a reader's token gets totals and
+/// servers.
+#[cfg(feature = "metrics")]
+pub fn router_with_metrics<F, S>(
+    pools: &TenantPools<F>,
+    authorization: Authorization,
+    prometheus: Prometheus,
+) -> Router<S>
+where
+    F: PoolFactory,
+    S: Clone + Send + Sync + 'static,
+{
+    build(Admin { manager: Box::new(pools.weak()), authorization, prometheus })
+}
+
+fn build<S: Clone + Send + Sync + 'static>(admin: Admin) -> Router<S> {
+    let admin = Arc::new(admin);
     let mut router = Router::new();
     for route in routes() {
         let serve = async move |State(admin): State<Arc<Admin>>, request: Request| answer(&admin, route, request).await;

@@ -99,6 +99,16 @@ pub(super) async fn top(admin: &Admin, request: Request) -> Answer {
     json(&json!({ "tenants": admin.manager.top(most, by.unwrap_or(TopBy::InUse)).await }))
 }
 
+/// Readers get no tenant's name, whatever the metrics are set to name.
+#[cfg(feature = "metrics")]
+pub(super) async fn metrics(admin: &Admin, request: Request) -> Answer {
+    let text = match guard::role_of(&request) {
+        Some(super::Role::Admin) => admin.manager.metrics(&admin.prometheus).await,
+        _ => admin.prometheus.render_stats(&admin.manager.stats(), &[]),
+    };
+    Ok(([(header::CONTENT_TYPE, crate::metrics::Prometheus::CONTENT_TYPE)], text).into_response())
+}
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Drain {

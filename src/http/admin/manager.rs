@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::http::Problem;
+#[cfg(feature = "metrics")]
+use crate::metrics::Prometheus;
 use crate::{DrainReport, PoolFactory, Stats, TenantId, TenantList, TenantPage, TenantPools, TenantStats, TopBy};
 
 pub(super) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -19,6 +21,9 @@ pub(super) trait Manager: Send + Sync {
     fn resume(&self, tenant: &TenantId) -> bool;
     fn evict(&self, tenant: &TenantId) -> u32;
     fn warm(&self, tenant: TenantId, connections: u32) -> Later<'_, Result<(), Problem>>;
+    /// With the tenants that the metrics are to name.
+    #[cfg(feature = "metrics")]
+    fn metrics<'a>(&'a self, prometheus: &'a Prometheus) -> Later<'a, String>;
 }
 
 impl<F: PoolFactory> Manager for TenantPools<F> {
@@ -52,5 +57,10 @@ impl<F: PoolFactory> Manager for TenantPools<F> {
 
     fn warm(&self, tenant: TenantId, connections: u32) -> Later<'_, Result<(), Problem>> {
         Box::pin(async move { Ok(self.warm(tenant, connections).await?) })
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics<'a>(&'a self, prometheus: &'a Prometheus) -> Later<'a, String> {
+        Box::pin(prometheus.render(self))
     }
 }

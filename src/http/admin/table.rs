@@ -66,6 +66,8 @@ static ROUTES: &[Route] = &[
     get("/api/tenants", Role::Admin, |admin, request| Box::pin(calls::tenants(admin, request))),
     get("/api/tenant", Role::Admin, |admin, request| Box::pin(calls::tenant(admin, request))),
     get("/api/top", Role::Admin, |admin, request| Box::pin(calls::top(admin, request))),
+    #[cfg(feature = "metrics")]
+    get("/metrics", Role::Read, |admin, request| Box::pin(calls::metrics(admin, request))),
     post("/api/drain", |admin, request| Box::pin(calls::drain(admin, request))),
     post("/api/resume", |admin, request| Box::pin(calls::resume(admin, request))),
     post("/api/evict", |admin, request| Box::pin(calls::evict(admin, request))),

@@ -122,3 +122,26 @@ async fn what_is_sent_is_bounded_and_read_strictly() {
     }
     assert_eq!(pools.stats().tenants, 0, "none of it was done");
 }
+
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn metrics_name_tenants_to_admins_only() {
+    use tenantry::TopBy;
+    use tenantry::http::admin::{self, Authorization, Role};
+    use tenantry::metrics::Prometheus;
+
+    let prometheus = Prometheus::new("of-the-test").top_tenants(5, TopBy::Connects);
+    let pools = pools(&FakeFactory::new(), |builder| builder.observer(prometheus.observer()));
+    let tokens = || Authorization::tokens([(Role::Admin, ADMIN), (Role::Read, READER)]).unwrap();
+    let admin: axum::Router = admin::router_with_metrics(&pools, tokens(), prometheus);
+    drop(pools.acquire(TENANT).await.unwrap());
+    for (token, named) in [(READER, false), (ADMIN, true)] {
+        let metrics = get(&admin, "/metrics", token).await;
+        assert_eq!(metrics.header("content-type"), Some(Prometheus::CONTENT_TYPE));
+        assert!(metrics.body.contains("of-the-test"), "{}", metrics.body);
+        assert!(metrics.body.contains("db_client_connection_create_time_seconds_count"), "{}", metrics.body);
+        assert_eq!(metrics.body.contains(TENANT), named, "{token}: {}", metrics.body);
+    }
+    let without: axum::Router = admin::router(&pools, tokens());
+    assert!(get(&without, "/metrics", READER).await.body.contains("db_client_connection_max"));
+}
