@@ -10,6 +10,8 @@ mod mysql;
 mod names;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod pool;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -23,7 +25,9 @@ pub use mysql::{MySqlConnection, MySqlFactory, MySqlField, MySqlRow};
 pub use mysql_async;
 pub use names::InvalidName;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-pub use pool::{CountedPool, Pooled};
+pub use pool::CountedPool;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub use pooled::Pooled;
 #[cfg(all(feature = "postgres", feature = "tls-rustls"))]
 pub use postgres::Tls;
 #[cfg(feature = "postgres")]

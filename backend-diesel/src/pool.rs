@@ -1,18 +1,16 @@
 //! [`CountedPool`]: diesel-async's own kind of pool, with its connections counted until they are closed.
+//! Those of this crate's own connections are in `pooled.rs`.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::ConnectionError;
 use diesel_async::AsyncConnection;
-use diesel_async::pooled_connection::{ManagerConfig, PoolableConnection};
-use futures_core::future::BoxFuture;
-use tenantry_core::{Health, PoolFactory, TenantId};
-use tokio::runtime::Handle;
+use diesel_async::pooled_connection::ManagerConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
@@ -26,8 +24,8 @@ pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// has closed it: the pool never has more than asked for, at the server neither, and its close ends with its last connection.
 /// A connection that replaces one that was just dropped waits for that.
 ///
-/// It is the driver's pool, and does what that does: it asks `SELECT 1` before it hands a connection out, and cleans nothing, as
-/// tenantry's own leases do.
+/// It is the driver's pool, and does what that does: it asks `SELECT 1` before it hands a connection out, and cleans nothing,
+/// unlike tenantry's own leases.
 #[derive(Clone)]
 pub struct CountedPool<P> {
     pool: P,
@@ -58,66 +56,6 @@ impl<P> Deref for CountedPool<P> {
 impl<P> fmt::Debug for CountedPool<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CountedPool").field("max", &self.places.max).finish_non_exhaustive()
-    }
-}
-
-/// A connection of this crate's in a pool of diesel-async's: it derefs to one, and is closed when it is dropped.
-pub struct Pooled<F: PoolFactory> {
-    /// Both until the drop.
-    held: Option<(F::Connection, Place)>,
-    factory: Arc<F>,
-    runtime: Handle,
-}
-
-impl<F: PoolFactory<Error = Error>> Pooled<F> {
-    /// What [`Places::manager`] connects with.
-    pub(crate) fn connector(
-        factory: Arc<F>,
-        tenant: TenantId,
-    ) -> impl Fn(Place) -> BoxFuture<'static, Result<Self, Error>> + Send + Sync + 'static {
-        move |place| {
-            let (factory, tenant) = (Arc::clone(&factory), tenant.clone());
-            Box::pin(async move {
-                let held = Some((factory.connect(&tenant).await?, place));
-                Ok(Self { held, factory, runtime: Handle::current() })
-            })
-        }
-    }
-}
-
-impl<F: PoolFactory> Deref for Pooled<F> {
-    type Target = F::Connection;
-
-    #[expect(clippy::expect_used, reason = "it is taken by the drop alone")]
-    fn deref(&self) -> &F::Connection {
-        &self.held.as_ref().expect("not dropped").0
-    }
-}
-
-impl<F: PoolFactory> DerefMut for Pooled<F> {
-    #[expect(clippy::expect_used, reason = "it is taken by the drop alone")]
-    fn deref_mut(&mut self) -> &mut F::Connection {
-        &mut self.held.as_mut().expect("not dropped").0
-    }
-}
-
-impl<F: PoolFactory<Connection: AsyncConnection>> PoolableConnection for Pooled<F> {
-    /// A pool cleans nothing, so it keeps what is clean only.
-    fn is_broken(&mut self) -> bool {
-        let factory = Arc::clone(&self.factory);
-        factory.health(self) != Health::Clean
-    }
-}
-
-impl<F: PoolFactory> Drop for Pooled<F> {
-    fn drop(&mut self) {
-        if let Some((connection, place)) = self.held.take() {
-            let factory = Arc::clone(&self.factory);
-            self.runtime.spawn(async move {
-                factory.close(connection, CLOSE_WITHIN).await;
-                drop(place);
-            });
-        }
     }
 }
 

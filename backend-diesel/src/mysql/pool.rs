@@ -8,7 +8,8 @@ use tenantry_core::{NativePool, PoolFactory as _, TenantId};
 
 use super::MySqlFactory;
 use crate::error::Error;
-use crate::pool::{CLOSE_WITHIN, CountedPool, Places, Pooled};
+use crate::pool::{CLOSE_WITHIN, CountedPool, Places};
+use crate::pooled::Pooled;
 
 impl NativePool for MySqlFactory {
     type Pool = CountedPool<Pool<Pooled<Self>>>;
