@@ -1,5 +1,5 @@
 //! What differs between the databases, for `connection.rs` and `executor.rs`. Implemented in `postgres.rs`,
-//! `mysql.rs` and `sqlite.rs`, the forwarding part by [`forward_to_driver`] and [`forward_queries_to_driver`].
+//! `mysql.rs` and `sqlite.rs`, the forwarding part by [`forward_to_driver`].
 
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -81,8 +81,8 @@ pub(crate) fn ending_of<DB: Driver>(error: &sqlx::Error) -> Ending {
     }
 }
 
-/// The queries of [`Driver`], where they go to the driver as they are.
-macro_rules! forward_queries_to_driver {
+/// The part of [`Driver`] that is the same text for each database, though no generic code can say it.
+macro_rules! forward_to_driver {
     ($db:ty, $connection:ty) => {
         fn fetch_many<'e, 'q: 'e, E>(
             raw: &'e mut $connection,
@@ -103,14 +103,7 @@ macro_rules! forward_queries_to_driver {
         {
             ::sqlx::Executor::fetch_optional(raw, query)
         }
-    };
-}
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use forward_queries_to_driver;
 
-/// The rest of [`Driver`] that is the same text for each database, though no generic code can say it.
-macro_rules! forward_to_driver {
-    ($db:ty, $connection:ty) => {
         fn prepare_with<'e>(
             raw: &'e mut $connection,
             sql: ::sqlx::SqlStr,

@@ -7,19 +7,16 @@ mod session;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use futures_core::stream::BoxStream;
-use futures_util::{TryFutureExt, TryStreamExt};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{Connection as _, Execute, Executor, MySql};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::{Connection as _, MySql};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, ServerId, TenantId};
 
 use crate::connection::Connection;
-use crate::engine::{Driver, Step, forward_to_driver};
+use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::executor::tracked;
 use crate::handle::SqlxFactory;
@@ -322,41 +319,6 @@ impl Driver for MySql {
             Some(_) => Ending::Clean,
             None => Ending::Dirty,
         }
-    }
-
-    fn fetch_many<'e, 'q: 'e, E>(
-        raw: &'e mut MySqlConnection,
-        mut query: E,
-    ) -> BoxStream<'e, Result<Step<Self>, sqlx::Error>>
-    where
-        E: Execute<'q, Self> + 'q,
-    {
-        if !query.persistent() {
-            return raw.fetch_many(query);
-        }
-        // A statement is prepared apart from its execution, which then finds it in sqlx's cache, without a further round
-        // trip. In one go, sqlx writes down that an answer is to come before it has asked for it: one that is dropped
-        // while it is prepared would leave the close waiting for an answer to what was never sent.
-        let stream = async move {
-            let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
-            let sql = query.sql();
-            if arguments.is_some() {
-                raw.prepare_with(sql.clone(), &[]).await?;
-            }
-            Ok(raw.fetch_many((sql, arguments)))
-        };
-        Box::pin(stream.try_flatten_stream())
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(
-        raw: &'e mut MySqlConnection,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<MySqlRow>, sqlx::Error>>
-    where
-        E: Execute<'q, Self> + 'q,
-    {
-        let rows = Self::fetch_many(raw, query).try_filter_map(|step| std::future::ready(Ok(step.right())));
-        Box::pin(async move { pin!(rows).try_next().await })
     }
 
     forward_to_driver!(MySql, MySqlConnection);

@@ -16,7 +16,7 @@ use sqlx::{Connection as _, Postgres};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, ServerId, TenantId};
 
 use crate::connection::Connection;
-use crate::engine::{Driver, forward_queries_to_driver, forward_to_driver};
+use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::executor::tracked;
 use crate::handle::SqlxFactory;
@@ -413,7 +413,6 @@ impl Driver for Postgres {
         if ended { Ending::Lost } else { Ending::Clean }
     }
 
-    forward_queries_to_driver!(Postgres, PgConnection);
     forward_to_driver!(Postgres, PgConnection);
 }
 

@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Connection as _, Sqlite};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, TenantId};
 
 use crate::connection::Connection;
-use crate::engine::{Driver, forward_queries_to_driver, forward_to_driver};
+use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
@@ -299,6 +299,5 @@ impl Driver for Sqlite {
         }
     }
 
-    forward_queries_to_driver!(Sqlite, SqliteConnection);
     forward_to_driver!(Sqlite, SqliteConnection);
 }

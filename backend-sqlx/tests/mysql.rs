@@ -4,7 +4,6 @@ mod support;
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use sqlx::{Acquire, Executor, MySql, QueryBuilder};
 use support::mysql::{Lease, Server, options};
 use support::{PATIENCE, in_time, polled_once, tenant};
@@ -115,29 +114,6 @@ async fn a_session_that_the_server_ended_is_lost() {
     });
     failed.await;
     assert_eq!(server.factory.health(&mut lease), Health::Lost);
-}
-
-/// The server gets as far as preparing: nothing was executed, so no answer to that will come.
-#[tokio::test]
-async fn a_close_waits_for_nothing_after_a_query_was_dropped_while_it_was_prepared() {
-    let server = Server::new().await;
-    for way in 0..3 {
-        // On a busy machine an answer can be there at the first look.
-        let lease = loop {
-            let mut lease = server.lease().await;
-            let query = sqlx::query("SELECT text, id FROM note WHERE id > ? AND text <> ?").bind(7).bind("x");
-            let cut_off = match way {
-                0 => polled_once(query.execute(&mut *lease)),
-                1 => polled_once(query.fetch_optional(&mut *lease)),
-                _ => polled_once(query.fetch(&mut *lease).next()),
-            };
-            if cut_off {
-                assert_eq!(server.factory.health(&mut lease), Health::Broken);
-                break lease;
-            }
-        };
-        in_time(server.factory.close(lease.into_inner(), PATIENCE * 10)).await;
-    }
 }
 
 #[tokio::test]

@@ -39,9 +39,9 @@ pub(super) async fn close(mut connection: Connection<MySql>, linger: Duration) {
         let _ = connection.into_raw().close_hard().await;
         return;
     }
-    // Until the server is done with a cancelled query, as it would read no goodbye before. For one that was dropped while
-    // it was prepared inside of a transaction, where nobody prepares apart, sqlx awaits an answer to what was never
-    // sent: that ends when the close's time does.
+    // Until the server is done with a cancelled query, as it would read no goodbye before. For one that was dropped with its
+    // transaction while it was prepared, sqlx awaits an answer to what was never sent: that ends when the close's time
+    // does.
     let _ = drain(connection.parts().0).await;
     say_goodbye(connection.into_raw(), linger).await;
 }
