@@ -5,7 +5,6 @@
 //! its process is killed, too. A server that cannot be had is an error and so a failing test; nothing is skipped.
 
 mod account;
-#[cfg(feature = "postgres")]
 mod certificate;
 #[cfg(feature = "mariadb")]
 mod mariadb;
@@ -17,9 +16,8 @@ mod sampler;
 mod supervisor;
 mod template;
 
-#[cfg(all(feature = "postgres", feature = "tls"))]
+#[cfg(feature = "tls")]
 pub use certificate::Authority;
-#[cfg(feature = "postgres")]
 pub use certificate::Certificate;
 #[cfg(feature = "mariadb")]
 pub use mariadb::{MariaDbBuilder, MariaDbError, PrivateMariaDb, User};
