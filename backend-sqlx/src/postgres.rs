@@ -2,6 +2,7 @@
 //! closed stands in `postgres/session.rs`, how databases are made in `postgres/provision.rs`.
 
 mod capacity;
+mod classify;
 mod provision;
 mod session;
 
@@ -25,6 +26,8 @@ use crate::names::database_name;
 use crate::places::Places;
 use crate::statement::Syntax;
 use crate::track::Ending;
+
+use self::classify::{classify, code_of};
 
 /// The most bytes of a name in PostgreSQL, which cuts off the rest without a word.
 const MAX_NAME: usize = 63;
@@ -95,6 +98,7 @@ pub struct PostgresFactory {
     template: Option<String>,
     owner: Option<String>,
     force_drop: bool,
+    behind_pgbouncer: bool,
 }
 
 impl PostgresFactory {
@@ -113,6 +117,7 @@ impl PostgresFactory {
             template: None,
             owner: None,
             force_drop: false,
+            behind_pgbouncer: false,
         }
     }
 
@@ -222,6 +227,17 @@ impl PostgresFactory {
         self
     }
 
+    /// For a server that is reached through PgBouncer, in session mode: leaves out the one startup parameter of sqlx's that
+    /// PgBouncer refuses (`extra_float_digits`; servers from version 12 on do not need it), and lets `drop_database` end
+    /// sessions ([`force_drop`](Self::force_drop)), as PgBouncer keeps some in every database. What works and what does not, in
+    /// both modes, stands in `docs/pgbouncer.md`. Default: a server.
+    #[must_use]
+    pub fn behind_pgbouncer(mut self) -> Self {
+        self.behind_pgbouncer = true;
+        self.force_drop = true;
+        self
+    }
+
     /// The options to connect to a tenant's database with.
     async fn options(&self, tenant: &TenantId) -> Result<PgConnectOptions, Error> {
         let options = self.place(tenant).await?;
@@ -243,6 +259,7 @@ impl PostgresFactory {
                 self.base.clone().database(&database_name(name, MAX_NAME)?)
             }
         };
+        let options = if self.behind_pgbouncer { options.extra_float_digits(None) } else { options };
         if !self.name_sessions {
             return Ok(options);
         }
@@ -254,7 +271,7 @@ impl PostgresFactory {
     /// Opens one connection of the driver's and runs the hook.
     async fn open(&self, options: &PgConnectOptions, tenant: &TenantId) -> Result<PgConnection, Error> {
         let mut raw = PgConnection::connect_with(options).await.map_err(|source| match code_of(&source) {
-            Some("3D000") => Error::NoSuchTenant { source: Some(source) },
+            _ if classify(&source) == FailureKind::NoSuchTenant => Error::NoSuchTenant { source: Some(source) },
             _ => Error::Sqlx { during: During::Connect, source },
         })?;
         if let Err(error) = self.run_hook(&mut raw, tenant).await {
@@ -353,29 +370,6 @@ impl NativePool for PostgresFactory {
         close_pool(&pool).await;
         tokio::time::sleep(self.linger).await;
     }
-}
-
-/// What sqlx makes of a server that ends the connection instead of an answer to its first question, which is for TLS, as
-/// one does that stops, and a proxy whose server is gone: it takes the missing answer for a zero. No server says that.
-const ENDED_AT_ONCE: &str = "unexpected response from SSLRequest: 0x00";
-
-fn classify(error: &sqlx::Error) -> FailureKind {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => FailureKind::Unreachable,
-        sqlx::Error::Protocol(text) if text.starts_with(ENDED_AT_ONCE) => FailureKind::Unreachable,
-        error => match code_of(error) {
-            Some("53300") => FailureKind::ServerFull,
-            // Bad credentials, or a role that may not connect to this database.
-            Some(code) if code.starts_with("28") || code == "42501" => FailureKind::Auth,
-            // The session was ended, the server stops or starts, or the connection broke.
-            Some(code) if code.starts_with("57P") || code.starts_with("08") => FailureKind::Unreachable,
-            _ => FailureKind::Other,
-        },
-    }
-}
-
-fn code_of(error: &sqlx::Error) -> Option<&str> {
-    Some(error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }
 
 /// `base/tenant`, cut where the server would cut it, but between two characters.

@@ -8,6 +8,8 @@ mod account;
 mod certificate;
 #[cfg(feature = "mariadb")]
 mod mariadb;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
 mod place;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -21,6 +23,8 @@ pub use certificate::Authority;
 pub use certificate::Certificate;
 #[cfg(feature = "mariadb")]
 pub use mariadb::{MariaDbBuilder, MariaDbError, PrivateMariaDb, User};
+#[cfg(feature = "postgres")]
+pub use pgbouncer::{PgBouncerError, PoolMode, PrivatePgBouncer};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::connect;
 #[cfg(feature = "postgres")]

@@ -36,6 +36,14 @@ pub(crate) const SERVERS: &[Server] = &[
         package: "postgresql",
     },
     Server {
+        name: "pgbouncer",
+        targets: &[],
+        program: "pgbouncer",
+        // As in testkit/src/servers/pgbouncer.rs.
+        folders: &["/usr/sbin", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"],
+        package: "pgbouncer",
+    },
+    Server {
         name: "mariadb",
         targets: &["mysql"],
         program: "mariadbd",

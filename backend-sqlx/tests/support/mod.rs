@@ -7,6 +7,8 @@ pub mod mysql;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod subject;
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
