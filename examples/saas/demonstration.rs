@@ -1,5 +1,5 @@
-//! The demonstration from its start to its end: the same for every database. Read `run` for the order of starting and
-//! stopping. What the database has its own way for is in `crate::database`.
+//! The demonstration from its start to its end: the same for every database. Read `run` for the order of starting, and
+//! `shutdown.rs` for that of stopping. What the database has its own way for is in `crate::database`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::database::{self, Place, Witness};
 use crate::load::{Load, Record};
 use crate::report::{Live, Report};
 use crate::service::{Pools, Server};
-use crate::tenants;
+use crate::{shutdown, tenants};
 
 /// One database per tenant under one budget of connections, with real HTTP clients.
 #[derive(Parser)]
@@ -54,7 +54,7 @@ pub(crate) async fn demonstrate() -> ExitCode {
     }
 }
 
-/// Starts, asks, checks and stops. The order of the last part is the one for any service.
+/// Starts, asks, checks and stops. The order in which any service stops is in `shutdown.rs`.
 async fn run(args: &Args) -> Result<bool> {
     let place = Place::new()?;
     let witness = place.witness().await?;
@@ -86,20 +86,18 @@ async fn run(args: &Args) -> Result<bool> {
     }
     if args.serve {
         println!("up until Ctrl-C");
-        tokio::signal::ctrl_c().await?;
+        shutdown::asked_to_stop().await?;
     }
 
-    // First no new requests and an end for those under way, which still need connections; then the connections.
     let refused = load.refused.load(Relaxed);
     let busiest = load.busiest(args.budget as usize);
     drop(load);
-    server.stop().await?;
-    let closed = pools.close_within(Duration::from_secs(10)).await;
+    let stopped = shutdown::stop(server, &pools).await?;
     let seen = match witness {
         Some(witness) => Some(witness.finish().await?),
         None => None,
     };
-    Ok(Report { budget: args.budget, record, refused, lost, counted, busiest, closed, seen }.print())
+    Ok(Report { budget: args.budget, record, refused, lost, counted, busiest, stopped, seen }.print())
 }
 
 /// Lets the clients ask until the time is over or someone presses Ctrl-C.
@@ -110,7 +108,7 @@ async fn ask(load: &Arc<Load>, args: &Args, pools: &Pools) -> Result<Record> {
     ticks.tick().await;
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let clients = load.run(args.clients as usize);
-    let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut ctrl_c = std::pin::pin!(shutdown::asked_to_stop());
     let mut clients = std::pin::pin!(clients);
     let record = loop {
         tokio::select! {

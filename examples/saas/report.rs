@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tenantry::{CloseReport, Counters, Stats};
+use tenantry::{Counters, Stats};
 use tokio::time::Instant;
 
 use crate::database::{COUNTED, LOOKED_AT, Seen};
 use crate::load::Record;
+use crate::shutdown::Stopped;
 
 /// The progress bar with the live line; where there is no terminal, a plain line now and then.
 pub(crate) struct Live {
@@ -84,7 +85,7 @@ pub(crate) struct Report {
     pub(crate) counted: [Counters; 2],
     /// The part of the requests that goes to as many tenants as there may be connections, the busiest of them.
     pub(crate) busiest: f64,
-    pub(crate) closed: CloseReport,
+    pub(crate) stopped: Stopped,
     /// `None`: not measured on this system.
     pub(crate) seen: Option<Seen>,
 }
@@ -103,8 +104,11 @@ impl Report {
         row("acquires that were warm", warm(before, after));
         let busiest = format!("requests to the {} busiest tenants", self.budget);
         row(&busiest, format!("{:.1} %", self.busiest * 100.0));
-        row("leases out at the close", self.closed.in_use);
-        if self.closed.in_use > 0 {
+        row("leases out at the close", self.stopped.connections.in_use);
+        if self.stopped.requests_left {
+            faults.push("REQUESTS WERE CUT OFF".to_owned());
+        }
+        if self.stopped.connections.in_use > 0 {
             faults.push("LEASES WERE LEFT OUT".to_owned());
         }
         self.budget(&mut faults);

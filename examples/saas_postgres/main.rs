@@ -16,6 +16,8 @@ mod load;
 mod report;
 #[path = "../saas/service.rs"]
 mod service;
+#[path = "../saas/shutdown.rs"]
+mod shutdown;
 #[path = "../saas/tenants.rs"]
 mod tenants;
 mod witness;

@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
     Step { name: "page-chromium", long: true, run: page_chromium },
+    Step { name: "actix", long: true, run: actix },
     Step { name: "sim-long", long: true, run: |args| sim::long_step(args.loudness) },
 ];
 
@@ -224,6 +225,13 @@ fn promtool(args: &Args) -> Result<Tally> {
     let tally = counted("test --workspace --all-features --test metrics -- --ignored promtool", args)?;
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
+}
+
+/// The example on actix-web, a workspace of its own: as large a dependency as all others together.
+fn actix(args: &Args) -> Result<Tally> {
+    plain("fmt --check --manifest-path examples/actix/Cargo.toml", args)?;
+    let mut test = cargo("test --manifest-path examples/actix/Cargo.toml --target-dir");
+    must(test.arg(Workspace::ask()?.target().join("actix")), args.loudness).map(|said| Tally::read(&said))
 }
 
 /// The documentation, where a broken link is an error.
