@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | guard | sim | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | guard | bench | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bench;
 mod conformance;
 mod demo;
 mod features;
@@ -38,6 +39,8 @@ enum Chore {
     Seeded(run::Loudness),
     /// Instructions and allocations of an operation, against bounds
     Guard(run::Loudness),
+    /// tenantry beside what one would write instead, in one run; writes `BENCHMARKS.md`
+    Bench(bench::Args),
     /// The example `saas`: 500 tenants' databases under a budget of 32 connections, with real HTTP clients
     Demo(demo::Args),
     /// Hours of the manager's life in seconds: the real ledger under virtual time, with crowds, failing servers and operators
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Conformance(loudness) => conformance::conformance(&loudness),
         Chore::Seeded(loudness) => test::one("seeded", &loudness),
         Chore::Guard(loudness) => test::one("guard", &loudness),
+        Chore::Bench(args) => bench::bench(&args),
         Chore::Demo(args) => demo::demo(&args),
         Chore::Sim(args) => sim::sim(&args),
     };

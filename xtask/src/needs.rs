@@ -76,6 +76,10 @@ pub(crate) const VALGRIND: Server =
 pub(crate) const PROMTOOL: Server =
     Server { name: "promtool", targets: &[], program: "promtool", folders: &[], package: "prometheus" };
 
+/// What `bench.rs` compares with.
+pub(crate) const PGBOUNCER: Server =
+    Server { name: "bench", targets: &[], program: "pgbouncer", folders: &["/usr/sbin"], package: "pgbouncer" };
+
 impl Server {
     /// Whether the tests of this target start it.
     pub(crate) fn is_started_by(&self, target: &str) -> bool {

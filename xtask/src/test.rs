@@ -12,7 +12,7 @@ use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{demo, features, guard, loom, model, seeded, sim};
+use crate::{bench, demo, features, guard, loom, model, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { name: "sim", long: false, run: |args| sim::step(args.loudness) },
     Step { name: "demo", long: false, run: |args| demo::step(args.loudness) },
     Step { name: "promtool", long: true, run: promtool },
+    Step { name: "bench", long: true, run: |args| bench::step(args.loudness) },
     Step { name: "demo-postgres", long: true, run: |args| demo::postgres_step(args.loudness) },
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
     Step { name: "page-chromium", long: true, run: page_chromium },

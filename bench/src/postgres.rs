@@ -1,0 +1,264 @@
+//! A real PostgreSQL server: what is added to one query, and the traffic of a whole service.
+
+mod bouncer;
+mod lru;
+mod paging;
+mod traffic;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use deadpool_postgres::{Manager, Pool as DeadPool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tenantry::TenantPools;
+use tenantry::sqlx::PostgresFactory;
+use tenantry_testkit::PrivatePostgres;
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::NoTls;
+
+use crate::measure::{Subject, Zipf, median, percentile, rounds};
+use crate::table::{Table, number};
+use traffic::{Contender, Outcome};
+
+fn options(server: &PrivatePostgres) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass().host(server.host()).port(server.port());
+    options.username(server.superuser()).password(server.password()).database("postgres").disable_statement_logging()
+}
+
+fn tenantry(server: &PrivatePostgres, budget: u32) -> Result<TenantPools<PostgresFactory>> {
+    Ok(TenantPools::builder(PostgresFactory::new(options(server))).max_connections(budget).build()?)
+}
+
+/// The tenth percentile of one round: what an operation takes while nobody else has the processor.
+fn p10(runtime: &Runtime, mut once: impl AsyncFnMut()) -> f64 {
+    const TIMES: usize = 200;
+    runtime.block_on(async {
+        let mut times = Vec::with_capacity(TIMES);
+        for _ in 0..TIMES {
+            let start = Instant::now();
+            once().await;
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        percentile(times, 10.0)
+    })
+}
+
+/// Acquire, `SELECT 1` and release, in microseconds.
+pub fn warm() -> Result<String> {
+    let server = PrivatePostgres::builder().max_connections(50).start()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let mut raw = runtime.block_on(options(&server).connect())?;
+    let pools = tenantry(&server, 10)?;
+    runtime.block_on(pools.create("acme"))?;
+    let tested = PgPoolOptions::new().connect_lazy_with(options(&server));
+    let untested = PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options(&server));
+    let config = server.config("postgres");
+    let dead = DeadPool::builder(Manager::new(config.clone(), NoTls)).max_size(10).build()?;
+    let (client, connection) = runtime.block_on(config.connect(NoTls))?;
+    runtime.spawn(connection);
+    let statement = runtime.block_on(client.prepare("SELECT 1"))?;
+    const SELECT: &str = "SELECT 1";
+    let at = &runtime;
+    let with_sqlx = vec![
+        Subject::new("sqlx: one connection", || {
+            p10(at, async || drop(sqlx::query(SELECT).execute(&mut raw).await.expect("it lives")))
+        }),
+        Subject::new("tenantry", || {
+            p10(at, async || {
+                let mut lease = pools.acquire("acme").await.expect("there is room");
+                sqlx::query(SELECT).execute(&mut *lease).await.expect("it lives");
+            })
+        }),
+        Subject::new("PgPool", || {
+            p10(at, async || {
+                let mut lease = tested.acquire().await.expect("there is room");
+                sqlx::query(SELECT).execute(&mut *lease).await.expect("it lives");
+            })
+        }),
+        Subject::new("PgPool, test_before_acquire(false)", || {
+            p10(at, async || {
+                let mut lease = untested.acquire().await.expect("there is room");
+                sqlx::query(SELECT).execute(&mut *lease).await.expect("it lives");
+            })
+        }),
+    ];
+    let with_tokio_postgres = vec![
+        Subject::new("tokio-postgres: one connection", || {
+            p10(at, async || drop(client.query_one(&statement, &[]).await.expect("it lives")))
+        }),
+        Subject::new("deadpool-postgres", || {
+            p10(at, async || {
+                let client = dead.get().await.expect("there is room");
+                let statement = client.prepare_cached(SELECT).await.expect("it lives");
+                client.query_one(&statement, &[]).await.expect("it lives");
+            })
+        }),
+    ];
+    let mut table = Table::new(&["", "µs, p10", "to one connection of its driver"]);
+    for subjects in [with_sqlx, with_tokio_postgres] {
+        for taken in rounds(subjects, 31) {
+            table.row([taken.name, number(taken.median), number(taken.ratio)]);
+        }
+    }
+    Ok(table.text())
+}
+
+const DATABASES: usize = 200;
+const BUDGET: u32 = 30;
+const CLIENTS: usize = 64;
+/// A round of a second that takes longer is not counted; nobody else has to wait for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn name(database: usize) -> String {
+    format!("t{database:03}")
+}
+
+/// A server with the databases of all tenants.
+struct Ground {
+    runtime: Runtime,
+    server: PrivatePostgres,
+}
+
+impl Ground {
+    fn new() -> Result<Self> {
+        let server = PrivatePostgres::builder().max_connections(400).start()?;
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let pools = tenantry(&server, 4)?;
+            for database in 0..DATABASES {
+                pools.create(name(database)).await?;
+            }
+            pools.close().await;
+            anyhow::Ok(())
+        })?;
+        Ok(Self { runtime, server })
+    }
+
+    fn tenantry(&self) -> Result<Contender> {
+        let _entered = self.runtime.enter();
+        Ok(Contender::Tenantry(tenantry(&self.server, BUDGET)?))
+    }
+
+    fn lru(&self, each: u32) -> Contender {
+        Contender::Lru(lru::LruPools::new(options(&self.server), BUDGET, each))
+    }
+}
+
+/// All contenders' rounds of one kind of traffic: they take turns, a second each.
+fn compare(
+    ground: &Ground,
+    contenders: &[Contender],
+    zipf: Option<&Zipf>,
+    clients: usize,
+    seconds: u64,
+) -> Vec<Vec<Outcome>> {
+    let mut outcomes: Vec<Vec<Outcome>> = contenders.iter().map(|_| Vec::new()).collect();
+    for round in 0..=seconds {
+        for (contender, outcomes) in contenders.iter().zip(&mut outcomes) {
+            let play = traffic::play(contender, zipf, clients, Duration::from_secs(1), round);
+            let outcome = ground.runtime.block_on(async { tokio::time::timeout(PATIENCE, play).await });
+            match outcome.context("it hangs").flatten() {
+                // The first round warms up.
+                Ok(outcome) if round > 0 => outcomes.push(outcome),
+                Ok(_) => {}
+                Err(error) => println!("{}: {error:#}", contender.name()),
+            }
+        }
+    }
+    outcomes
+}
+
+/// A service with 64 clients over 200 databases.
+pub fn service(seconds: u64) -> Result<String> {
+    let ground = Ground::new()?;
+    let bouncer = bouncer::Bouncer::start(&ground.server, BUDGET)?;
+    let contenders = [
+        ground.tenantry()?,
+        ground.lru(1),
+        Contender::Transactions(bouncer.transactions.clone()),
+        Contender::Sessions(bouncer.sessions.clone()),
+    ];
+    let zipf = Zipf::new(DATABASES);
+    let mut text = String::new();
+    for (what, zipf) in [("zipf(1.0)", Some(&zipf)), ("uniform", None)] {
+        let keep = bouncer.keep(&contenders, CLIENTS);
+        ground
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE * 9, keep).await })
+            .context("PgBouncer hangs")
+            .flatten()?;
+        let outcomes = compare(&ground, &contenders, zipf, CLIENTS, seconds);
+        let mut table = Table::new(&[
+            "",
+            "requests/s",
+            "tenantry is",
+            "p50, ms",
+            "p99, ms",
+            "connects per 1,000 requests",
+            "LRU needs",
+            "the optimum needs",
+        ]);
+        for (contender, theirs) in contenders.iter().zip(&outcomes) {
+            let ratios = outcomes[0].iter().zip(theirs).map(|(ours, theirs)| ours.per_second() / theirs.per_second());
+            let of = |measure: fn(&Outcome) -> f64| median(theirs.iter().map(measure).collect());
+            let trace: Vec<usize> = theirs.iter().flat_map(|outcome| outcome.trace.iter().copied()).collect();
+            let per = if trace.is_empty() { f64::NAN } else { 1_000.0 / trace.len() as f64 };
+            let connects: Option<f64> =
+                theirs.iter().map(|outcome| outcome.connects.map(|connects| connects as f64)).sum();
+            table.row([
+                contender.name(),
+                number(of(Outcome::per_second)),
+                format!("{} times as fast", number(median(ratios.collect()))),
+                number(of(|outcome| outcome.percentile(50.0))),
+                number(of(|outcome| outcome.percentile(99.0))),
+                connects.map_or("-".to_owned(), |connects| number(connects * per)),
+                number(paging::lru(&trace, BUDGET as usize) as f64 * per),
+                number(paging::optimum(&trace, BUDGET as usize) as f64 * per),
+            ]);
+        }
+        text += &format!("\n{what}:\n\n{}", table.text());
+    }
+    Ok(text)
+}
+
+/// The same against the number of clients.
+pub fn clients(seconds: u64) -> Result<String> {
+    let ground = Ground::new()?;
+    let contenders = [ground.tenantry()?, ground.lru(1)];
+    let zipf = Zipf::new(DATABASES);
+    let mut table = Table::new(&[
+        "clients",
+        "tenantry, requests/s",
+        "connects per 1,000",
+        "LRU map of PgPools, requests/s",
+        "tenantry is",
+    ]);
+    for clients in [16, 32, 64, 128, 256, 512] {
+        let outcomes = compare(&ground, &contenders, Some(&zipf), clients, seconds.div_ceil(2));
+        let per_second = |index: usize| median(outcomes[index].iter().map(Outcome::per_second).collect());
+        let ratios = outcomes[0].iter().zip(&outcomes[1]).map(|(ours, theirs)| ours.per_second() / theirs.per_second());
+        let requests: usize = outcomes[0].iter().map(|outcome| outcome.trace.len()).sum();
+        let connects: u64 = outcomes[0].iter().filter_map(|outcome| outcome.connects).sum();
+        table.row([
+            clients.to_string(),
+            number(per_second(0)),
+            number(connects as f64 * 1_000.0 / requests as f64),
+            number(per_second(1)),
+            format!("{} times as fast", number(median(ratios.collect()))),
+        ]);
+    }
+    Ok(table.text())
+}
+
+/// Runs one statement and wants one answer.
+async fn select(connection: &mut sqlx::PgConnection) -> Result<()> {
+    // The simple protocol, as PgBouncer's transactions know no prepared statements before its version 1.21.
+    sqlx::raw_sql("SELECT 1").execute(connection).await.context("a query")?;
+    Ok(())
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<sqlx::PgConnection> {
+    sqlx::PgConnection::connect_with(options).await.context("a connection")
+}
