@@ -194,8 +194,7 @@ fn settings_that_contradict_each_other_are_refused_before_anything_is_opened() {
     ] {
         assert_eq!(names(&bad(pairs)), [name], "{pairs:?}");
     }
-    // A default that does not go together with what is set is named as one.
-    let problems = bad(&[("DB_MAX_CONNECTIONS", "5")]);
+    let problems = bad(&[("DB_MAX_CONNECTIONS", "5"), ("DB_MAX_CONNECTIONS_PER_DB", "10")]);
     assert_eq!(names(&problems), ["DB_MAX_CONNECTIONS"], "the consequences of one bad value are not named");
 }
 
