@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds and runs `bench/`, which plays tenantry and what one would write instead in one run, and writes
+//! `cargo xtask bench`: builds and runs `testkit/bench/`, which plays tenantry and what one would write instead in one run, and writes
 //! `BENCHMARKS.md`. How long things take decides nothing: the step `bench` only looks whether it still compiles.
 
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
     ensure_server("postgres", loudness)?;
     needs::VALGRIND.ensure(loudness)?;
     needs::PGBOUNCER.ensure(loudness)?;
-    let mut command = cargo("run --quiet --release --manifest-path bench/Cargo.toml --");
+    let mut command = cargo("run --quiet --release --manifest-path testkit/bench/Cargo.toml --");
     // It is no member of the workspace, and shares its folder all the same.
     command.args(&args.rest).env("CARGO_TARGET_DIR", Workspace::ask()?.target());
     become_it(command)
@@ -34,8 +34,8 @@ pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
 
 /// The step `bench`.
 pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
-    let mut clippy = cargo("clippy --manifest-path bench/Cargo.toml -- -D warnings");
+    let mut clippy = cargo("clippy --manifest-path testkit/bench/Cargo.toml -- -D warnings");
     must(clippy.env("CARGO_TARGET_DIR", Workspace::ask()?.target()), loudness)?;
-    must(&mut cargo("fmt --check --manifest-path bench/Cargo.toml"), loudness)?;
+    must(&mut cargo("fmt --check --manifest-path testkit/bench/Cargo.toml"), loudness)?;
     Ok(Tally::default())
 }

@@ -88,7 +88,7 @@ fn main() -> Result<()> {
     }
     if all {
         report = report.replace("{minutes}", &format!("{:.0}", start.elapsed().as_secs_f64() / 60.0));
-        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../BENCHMARKS.md"), report)?;
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../BENCHMARKS.md"), report)?;
     }
     Ok(())
 }
