@@ -347,7 +347,11 @@ impl PoolFactory for PostgresFactory {
         match error {
             Error::InvalidName(_) => FailureKind::InvalidName,
             Error::NoSuchTenant { .. } => FailureKind::NoSuchTenant,
-            Error::Sqlx { source, .. } => classify(source),
+            // A tenant's is told apart where it is opened: the one that is missing here is the one for maintenance.
+            Error::Sqlx { source, .. } => match classify(source) {
+                FailureKind::NoSuchTenant => FailureKind::Other,
+                kind => kind,
+            },
             Error::File { .. } => FailureKind::Unreachable,
             Error::LeftBehind { .. } | Error::Resolver(_) => FailureKind::Other,
         }
