@@ -13,5 +13,6 @@ mod rules_background;
 mod rules_failures;
 mod rules_limits;
 mod rules_pools;
+mod rules_reserves;
 mod rules_turns;
 mod rules_watch;
