@@ -1,8 +1,9 @@
 //! `cargo xtask sim`: runs the simulation (`testkit/src/sim.rs`), and is itself a step of `test.rs`.
 
 use std::process::ExitCode;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::demo::become_it;
 use crate::run::{Loudness, cargo, must, program};
@@ -32,8 +33,17 @@ pub(crate) fn sim(args: &Args) -> Result<ExitCode> {
 pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
     must(&mut cargo("build --workspace --all-features --bins"), loudness)?;
     let sim = Workspace::ask()?.binary("tenantry-sim");
-    must(&mut program(&sim, "--seed 1 --runs 24 --tenants 12 --hours 0.001"), loudness)?;
-    must(&mut program(&sim, "--seed 1 --tenants 100000 --hours 0.01"), loudness)?;
+    let worlds = [
+        "--seed 1 --runs 12 --tenants 12 --hours 0.001",
+        "--seed 13 --runs 12 --tenants 12 --hours 0.001",
+        "--seed 1 --tenants 100000 --hours 0.01",
+    ];
+    // Each takes one core.
+    let played = thread::scope(|scope| {
+        let worlds = worlds.map(|world| scope.spawn(|| must(&mut program(&sim, world), loudness)));
+        worlds.map(|world| world.join().unwrap_or_else(|_| bail!("a thread of the step ended by a panic")))
+    });
+    played.into_iter().try_for_each(|world| world.map(drop))?;
     Ok(Tally::default())
 }
 
