@@ -18,7 +18,7 @@ const TABLES: [(&str, &str, &[&str]); 2] = [
     ("hard cap: ", "at an exact limit of the server's", &[BACKENDS[0], BACKENDS[1], BACKENDS[3], BACKENDS[4]]),
 ];
 
-/// The tests that print them, by nextest's filter.
+/// The tests that print them, in nextest's words.
 const TESTS: &str = "binary(/_(conformance|load)$/)";
 
 /// Runs the tests and prints the tables.
@@ -26,8 +26,9 @@ pub(crate) fn conformance(loudness: &Loudness) -> Result<ExitCode> {
     for server in SERVERS {
         server.ensure(*loudness)?;
     }
-    let mut tests = cargo("nextest run --no-fail-fast --all-features --success-output final");
-    tests.args(["--package", "tenantry-sqlx", "--package", "tenantry-diesel", "--filter-expr", TESTS]);
+    // As the step `tests` builds them, so that nothing is built twice.
+    let mut tests = cargo("nextest run --no-fail-fast --workspace --all-features --tests --success-output final");
+    tests.args(["--filterset", TESTS]);
     let ran = outcome(&mut tests, *loudness)?;
     let mut missing = Vec::new();
     for (mark, heading, backends) in TABLES {
