@@ -14,9 +14,9 @@
 //! * the passing of time: [`tick`](Ledger::tick);
 //! * getters, and [`check`](Ledger::check), which recounts everything.
 //!
-//! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits and keeps the
-//! lists of idle connections (the permit's life is drawn there, at `State`), `queue.rs` keeps the waiters, `serve.rs`
-//! decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
+//! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits (the permit's
+//! life is drawn there, at `State`), `victims.rs` keeps the order in which idle connections make room, `queue.rs` keeps the
+//! waiters, `serve.rs` decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
 //! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `lifecycle.rs`
 //! is what operators do, `refusal.rs` makes the "no" and `pace.rs` when to come again, `decision.rs` has the types of the
 //! answers, `warm.rs` is the warm path, `check.rs` numbers the invariants.
@@ -40,6 +40,7 @@ mod slots;
 mod tally;
 mod tenants;
 mod tick;
+mod victims;
 mod warm;
 mod watch;
 

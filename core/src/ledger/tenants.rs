@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::budget::{Counts, InTenant, Scope, Victims};
+use super::budget::{Counts, InTenant, Scope};
 use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
 use super::moment::Moment;
 use super::pace::Pace;
 use super::queue::{InLine, Lane, Ready, Turn};
 use super::tally::Tally;
+use super::victims::Victims;
 use super::{Action, Ledger, Time};
 use crate::config::TenantLimits;
 use crate::{ServerId, TenantId};
