@@ -99,6 +99,7 @@ async fn a_transaction_holds_its_lease_and_ends_as_it_was_told() {
     note(&mut *dropped, "dropped").await.unwrap();
     drop(dropped);
     assert_eq!(shop.notes().await, ["kept"]);
+    assert_eq!(shop.opened_and_recycled(), (1, 1), "its connection was rolled back, not thrown away");
 }
 
 #[tokio::test]
