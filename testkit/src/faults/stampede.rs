@@ -19,6 +19,10 @@ const MAX_CONNECTING: u32 = 4;
 /// Visits within which each tenant is served.
 const VISITS: usize = 100;
 
+/// What a tenant hears of a server that is down, at a try and between tries.
+const DOWN: &str = "Connect(Unreachable)";
+const RESTING: &str = "Unavailable(Unreachable)";
+
 /// What a restart brought about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,8 +54,8 @@ impl fmt::Display for Stampede {
 /// When the server does not do as it is told.
 ///
 /// # Panics
-/// When a tenant is not served again, more connects are under way at once than were allowed, or an invariant of the
-/// ledger does not hold.
+/// When a tenant is not served again or hears of anything but a server that is down, when more connects are under way at
+/// once than were allowed, or when an invariant of the ledger does not hold.
 ///
 /// # Cancel safety
 /// Dropping the future ends the server.
@@ -115,7 +119,8 @@ fn visitors<D: Driver>(pools: &TenantPools<Gauged<D::Factory>>, names: Vec<Strin
                 match outcome.word.as_str() {
                     SERVED => return met_dead,
                     FAILED | GAVE_UP => met_dead += 1,
-                    _ => sleep(outcome.retry_after.unwrap_or_default()).await,
+                    DOWN | RESTING => sleep(outcome.retry_after.unwrap_or_default()).await,
+                    other => panic!("{name} met {other} where a server was down"),
                 }
             }
             panic!("{name} is not served again: {:?}", pools.stats());

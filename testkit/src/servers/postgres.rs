@@ -174,7 +174,8 @@ impl PostgresBuilder {
 /// A PostgreSQL server of the test's own, in a temporary folder, on a free port of 127.0.0.1 and on a Unix socket.
 ///
 /// Dropping it stops the server at once and removes the folder; so does the end of the process, in whatever way.
-/// It is fast rather than safe: `fsync` is off. A test that is root runs it as the user `postgres`, else `nobody`.
+/// It is fast rather than safe: `fsync` is off, so what was committed outlives a crash of the server and not one of the
+/// machine. A test that is root runs it as the user `postgres`, else `nobody`.
 /// Its folder is in memory where Linux has some gigabytes of that for files (`/dev/shm`) and `TMPDIR` is not set.
 /// One archive of about 30 MB stays in the system's folder for temporary files, from which the next one starts.
 ///
@@ -207,7 +208,6 @@ impl PrivatePostgres {
     pub fn builder() -> PostgresBuilder {
         let settings = [
             ("fsync", "off"),
-            ("synchronous_commit", "off"),
             ("full_page_writes", "off"),
             ("shared_buffers", "16MB"),
             ("max_wal_senders", "0"),

@@ -64,6 +64,16 @@ async fn a_restart_keeps_port_and_data_and_a_stopped_server_is_gone() {
     assert_eq!(server.log().matches(READY).count(), 3);
 }
 
+#[tokio::test]
+async fn what_was_committed_outlives_a_crash() {
+    let mut server = PrivatePostgres::builder().role(Role::new("one", "secret")).start().expect("a server");
+    server.run("postgres", "CREATE TABLE t()").await.expect("runs");
+    server.stop_immediate().expect("stops");
+    server.start().expect("starts");
+    server.run("postgres", "TABLE t").await.expect("the table is still there");
+    assert_eq!(code(&server, ("one", "secret")).await, None);
+}
+
 #[test]
 fn it_is_gone_with_its_folder_when_a_test_panics() {
     let (port, folder) = (std::sync::Mutex::new(0), std::sync::Mutex::new(None));
