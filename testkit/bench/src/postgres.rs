@@ -177,6 +177,7 @@ pub fn service(seconds: u64) -> Result<String> {
     let contenders = [
         ground.tenantry()?,
         ground.lru(1),
+        ground.lru(3),
         Contender::Transactions(bouncer.transactions.clone()),
         Contender::Sessions(bouncer.sessions.clone()),
     ];
@@ -232,20 +233,25 @@ pub fn clients(seconds: u64) -> Result<String> {
         "clients",
         "tenantry, requests/s",
         "connects per 1,000",
-        "LRU map of PgPools, requests/s",
+        "LRU map of PgPools of 1, requests/s",
+        "connects per 1,000",
         "tenantry is",
     ]);
     for clients in [16, 32, 64, 128, 256, 512] {
         let outcomes = compare(&ground, &contenders, Some(&zipf), clients, seconds.div_ceil(2));
         let per_second = |index: usize| median(outcomes[index].iter().map(Outcome::per_second).collect());
         let ratios = outcomes[0].iter().zip(&outcomes[1]).map(|(ours, theirs)| ours.per_second() / theirs.per_second());
-        let requests: usize = outcomes[0].iter().map(|outcome| outcome.trace.len()).sum();
-        let connects: u64 = outcomes[0].iter().filter_map(|outcome| outcome.connects).sum();
+        let connects = |index: usize| {
+            let requests: usize = outcomes[index].iter().map(|outcome| outcome.trace.len()).sum();
+            let connects: u64 = outcomes[index].iter().filter_map(|outcome| outcome.connects).sum();
+            number(connects as f64 * 1_000.0 / requests as f64)
+        };
         table.row([
             clients.to_string(),
             number(per_second(0)),
-            number(connects as f64 * 1_000.0 / requests as f64),
+            connects(0),
             number(per_second(1)),
+            connects(1),
             format!("{} times as fast", number(median(ratios.collect()))),
         ]);
     }
