@@ -59,6 +59,7 @@ pub(super) struct Circuit<E> {
     resting: bool,
     /// Somebody was refused for it since the last failure.
     asked: bool,
+    /// Of the last failure; `Other` before the first.
     kind: FailureKind,
     pub(super) source: Option<Arc<E>>,
 }
@@ -76,12 +77,12 @@ impl<E> Circuit<E> {
     }
 
     fn finds_unreachable(&self) -> bool {
-        self.failures > 0 && self.kind == FailureKind::Unreachable
+        self.kind == FailureKind::Unreachable
     }
 
     /// Whether the tenant's database does not exist, as far as is known.
     pub(super) fn is_strangers(&self) -> bool {
-        self.failures > 0 && matches!(self.kind, FailureKind::NoSuchTenant | FailureKind::InvalidName)
+        matches!(self.kind, FailureKind::NoSuchTenant | FailureKind::InvalidName)
     }
 }
 
