@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::ledger::{
     Action, Ask, Decision, Failure, Held, Ledger, PermitKey, Polled, Refusal, Time, TryDecision, WaiterKey,
 };
-use crate::{FailureKind, Health, ServerId, Settings, TenantId};
+use crate::{Event, FailureKind, Health, ServerId, Settings, TenantId};
 
 thread_local! {
     /// Whether a command is running, that is, whether the lock would be held.
@@ -70,6 +70,8 @@ pub(super) struct Rig {
     pub(super) recycles: Vec<(PermitKey, Conn)>,
     pub(super) closes: Vec<(PermitKey, Conn)>,
     pub(super) wakes: usize,
+    /// What an observer was told, where one [attends](Ledger::attend).
+    pub(super) told: Vec<Event>,
     pub(super) server_of: fn(&str) -> ServerId,
     connections: u32,
     asked: u32,
@@ -84,6 +86,7 @@ impl Rig {
             recycles: Vec::new(),
             closes: Vec::new(),
             wakes: 0,
+            told: Vec::new(),
             server_of: |_| ServerId::default(),
             connections: 0,
             asked: 0,
@@ -112,7 +115,8 @@ impl Rig {
                     waker.wake();
                     self.wakes += 1;
                 }
-                Action::DropWaker(_) | Action::DropError(_) | Action::Tell(_) => {}
+                Action::Tell(event) => self.told.push(*event),
+                Action::DropWaker(_) | Action::DropError(_) => {}
             }
         }
         self.ledger.check();

@@ -259,7 +259,7 @@ fn a_refusal_names_the_five_largest_holders_the_largest_first() {
     settings.max_connecting = Some(54);
     let mut rig = Rig::new(settings);
     let mut out = Vec::new();
-    for (tenant, count) in [("one", 1), ("six", 6), ("two", 2), ("five", 5), ("seven", 7), ("four", 4), ("another", 2)]
+    for (tenant, count) in [("one", 1), ("six", 6), ("two", 2), ("five", 5), ("another", 2), ("four", 4), ("seven", 7)]
     {
         for _ in 0..count {
             out.push(rig.lease(tenant));

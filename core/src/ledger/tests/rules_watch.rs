@@ -28,3 +28,15 @@ fn a_watcher_is_woken_by_the_last_permit_of_its_tenant_and_by_no_other() {
     assert!(rig.watch(Some("a"), &mut of_a) && rig.watch(None, &mut of_all));
     assert!(rig.watch(Some("nobody"), &mut Watched::default()));
 }
+
+#[test]
+fn somebody_waits_from_the_first_in_line_to_the_last() {
+    let mut rig = Rig::with(1, 1);
+    let held = rig.lease("a");
+    assert!(!rig.ledger.anyone_waits());
+    let waiter = rig.wait("a");
+    assert!(rig.ledger.anyone_waits());
+    rig.cancel(waiter);
+    assert!(!rig.ledger.anyone_waits());
+    rig.release(held, Health::Clean);
+}
