@@ -199,9 +199,8 @@ impl<F: PoolFactory> TenantPools<F> {
     /// # Cancel safety
     /// Dropping the future only ends the waiting.
     pub async fn close_within(&self, within: Duration) -> CloseReport {
+        // Begun before the first look at the time, so that no time at all closes as well.
         self.shared.runtime.within(within, self.close()).await;
-        // `within` may be zero, and `close` not even begun.
-        self.shared.with_now(|ledger, now| ledger.close(now));
         let left = self.stats();
         CloseReport {
             in_use: left.in_use,
@@ -209,6 +208,34 @@ impl<F: PoolFactory> TenantPools<F> {
             closing: left.closing,
             overdue: left.overdue,
             pool_leased: left.pool_leased,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_complete_when_nothing_is_left_in_any_state() {
+        assert!(DrainReport::EMPTY.is_complete());
+        for left in [
+            DrainReport { in_use: 1, ..DrainReport::EMPTY },
+            DrainReport { opening: 1, ..DrainReport::EMPTY },
+            DrainReport { closing: 1, ..DrainReport::EMPTY },
+            DrainReport { pool_leased: 1, ..DrainReport::EMPTY },
+        ] {
+            assert!(!left.is_complete(), "{left:?}");
+        }
+        let none = CloseReport { in_use: 0, opening: 0, closing: 0, overdue: 0, pool_leased: 0 };
+        assert!(none.is_complete());
+        for left in [
+            CloseReport { in_use: 1, ..none },
+            CloseReport { opening: 1, ..none },
+            CloseReport { closing: 1, ..none },
+            CloseReport { pool_leased: 1, ..none },
+        ] {
+            assert!(!left.is_complete(), "{left:?}");
         }
     }
 }
