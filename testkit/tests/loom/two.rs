@@ -397,7 +397,10 @@ fn a_deadline_beside_a_release_is_served_or_refused() {
             let options = AcquireOptions::new().timeout(second);
             match block_on(&tasks, pools.acquire_with("a", options)) {
                 Ok(lease) => drop(lease),
-                Err(error) => assert!(error.is_limit(), "{error}"),
+                Err(error) => {
+                    assert!(error.is_limit(), "{error}");
+                    assert_eq!(pools.stats().totals.hand_overs, 0, "what was granted at the last moment is taken");
+                }
             }
         });
         let release = world.later(move |_, tasks| {

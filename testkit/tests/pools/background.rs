@@ -152,6 +152,8 @@ async fn a_tenant_that_fails_is_written_down_and_the_sweep_goes_on() {
     fake.on_tenant(Call::Connect, "tenant-1").always(Behavior::fails(FailureKind::Auth));
     let mut tenants = names(6);
     tenants.push(String::new());
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let told = failures.clone();
     let report = pools
         .for_each_tenant(tenants, 1, |lease| async move {
             match lease.tenant().as_str() {
@@ -160,8 +162,11 @@ async fn a_tenant_that_fails_is_written_down_and_the_sweep_goes_on() {
                 _ => Ok(()),
             }
         })
+        .on_progress(move |progress| told.lock().unwrap().push(progress.failed))
         .await;
     assert_eq!(report.done, 3);
+    assert!(!report.is_complete());
+    assert_eq!(*failures.lock().unwrap(), [0, 1, 2, 3, 3, 3, 4]);
     assert_eq!(report.unfinished(), ["tenant-1", "tenant-2", "tenant-3", ""]);
     let errors: Vec<_> = report.failed.iter().map(|(_, error)| error).collect();
     assert!(matches!(errors[0], SweepError::Acquire(AcquireError::Connect { kind: FailureKind::Auth, .. })));
@@ -194,6 +199,7 @@ async fn a_sweep_that_is_stopped_finishes_what_it_began_and_goes_on_from_there()
     drop(stop);
     let report = sweep.await.unwrap();
     assert_eq!((report.done, report.remaining.len()), (8, 12), "two rounds were begun");
+    assert!(!report.is_complete());
     let report = pools.for_each_tenant(report.unfinished(), 4, work).await;
     assert!(report.is_complete());
     let mut worked = std::mem::take(&mut *worked.lock().unwrap());

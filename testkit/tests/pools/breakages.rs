@@ -38,6 +38,19 @@ async fn a_cleaning_that_nobody_answers_casts_doubt_on_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_connection_casts_doubt_on_the_others_though_its_user_discards_it() {
+    let fake = FakeFactory::new();
+    let pools = TenantPools::builder(fake.clone()).max_connections(5).build().unwrap();
+    drop(pools.acquire("other").await.unwrap());
+    let lost = pools.acquire("acme").await.unwrap();
+    lost.set_health(Health::Lost);
+    lost.discard();
+    assert_eq!(pools.stats().servers[0].epoch, 1);
+    drop(pools.acquire("other").await.unwrap());
+    assert_eq!(fake.calls_of(Call::Recycle, "other").started, 1, "asked before it is handed out");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cleaning_that_fails_otherwise_says_nothing_of_the_others() {
     let fake = FakeFactory::new();
     let pools = TenantPools::builder(fake.clone()).max_connections(5).build().unwrap();

@@ -152,3 +152,14 @@ async fn bad_limits_change_nothing_and_are_all_named() {
     }
     assert_eq!(pools.stats().max, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_that_is_set_later_is_kept_for_a_tenant_that_nobody_has_asked_for() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 2);
+    pools.set_limits(Limits::new().tenant("system", TenantLimits::new().reserve(1))).unwrap();
+    let _users = pools.acquire("a").await.unwrap();
+    let refused = pools.acquire("b").await.unwrap_err();
+    assert!(refused.is_limit(), "{refused}");
+    drop(pools.acquire("system").await.unwrap());
+}

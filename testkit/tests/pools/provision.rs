@@ -22,6 +22,7 @@ async fn a_database_is_made_once_and_then_there() {
     assert_eq!(pools.create("acme").await.unwrap(), Created::AlreadyThere);
     assert!(fake.has_database("acme"));
     warm(&pools, "acme").await;
+    assert_eq!(pools.stats().tenants, 1, "the work beside it is no tenant");
 }
 
 #[tokio::test(start_paused = true)]

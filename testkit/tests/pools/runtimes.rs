@@ -1,9 +1,12 @@
 //! Threads, panics and runtimes: a lease may be dropped anywhere, an acquire polled anywhere, and a runtime may go away.
 
+use std::convert::Infallible;
+use std::future::{IntoFuture, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
 use std::thread;
 
-use tenantry_core::{AcquireError, Health, LimitScope};
+use tenantry_core::{AcquireError, Health, LimitScope, SweepError};
 use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::runtime::{Builder, Runtime};
 
@@ -204,4 +207,25 @@ fn an_acquire_can_be_polled_outside_of_every_runtime() {
     assert!(matches!(block_on(pools.acquire("a")), Err(AcquireError::Draining { .. })));
     block_on(pools.close());
     assert_eq!(fake.open().now, 0);
+}
+
+#[test]
+fn a_sweep_whose_runtime_goes_away_ends_and_calls_the_manager_closed() {
+    let (runtime, fake) = (runtime(), FakeFactory::new());
+    let pools = manager(&fake, 2).runtime(runtime.handle().clone()).build().unwrap();
+    let (begun, begins) = channel();
+    let sweep = pools.for_each_tenant(["a"], 1, move |lease| {
+        let begun = begun.clone();
+        async move {
+            begun.send(()).unwrap();
+            pending::<()>().await;
+            drop(lease);
+            Ok::<(), Infallible>(())
+        }
+    });
+    let sweeping = thread::spawn(move || block_on(sweep.into_future()));
+    begins.recv().unwrap();
+    drop(runtime);
+    let report = sweeping.join().unwrap();
+    assert!(matches!(report.failed[..], [(_, SweepError::Acquire(AcquireError::Closed))]), "{report:?}");
 }
