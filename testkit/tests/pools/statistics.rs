@@ -177,6 +177,23 @@ async fn over_all_pages_each_tenant_is_listed_once_although_others_come_and_go()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_walk_over_many_tenants_rests_and_a_page_does_not() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 20).build().unwrap();
+    for number in 0..2_100 {
+        drop(pools.acquire(format!("tenant-{number}")).await.unwrap());
+    }
+    let start = tokio::time::Instant::now();
+    let time = || start.elapsed().as_millis();
+    pools.tenants(TenantPage::new()).await;
+    assert_eq!(time(), 0, "a page of 100");
+    pools.tenants(TenantPage::new().containing("nobody")).await;
+    assert_eq!(time(), 1, "a search: five stretches of 512");
+    pools.top_tenants(3, TopBy::Waiting).await;
+    assert_eq!(time(), 2, "the top of all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_top_tenants_are_those_with_the_most_the_first_one_first() {
     let fake = FakeFactory::new();
     let pools = manager(&fake, 20).build().unwrap();
