@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::loom;
 use crate::run::{Loudness, cargo, must};
 use crate::tally::Tally;
+use crate::test::now;
 
 /// The name of each bug in `seeded!`, and what is wrong while it is on.
 const FAULTS: &[(&str, &str)] = &[
@@ -65,19 +66,25 @@ const BUILDS: &[(&str, &str, &str)] = &[
     ("--package tenantry-testkit --test loom", loom::FOLDER, loom::FLAGS),
 ];
 
-/// A suite in which no test ends for this long hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A suite hangs in which no test ends for so many times the longest that one took without a fault, within these bounds.
+const PATIENCE: u32 = 10;
+const PATIENCE_LEAST: Duration = Duration::from_secs(5);
+const PATIENCE_MOST: Duration = Duration::from_secs(30);
 
 /// Runs all of it: the suites without a fault, which must pass, then with each, which none must survive.
 pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
-    let programs = build(loudness)?;
+    let mut programs = build(loudness)?;
     let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
     let mut table = format!("in this order, to the first that notices: {}\n", names.join(", "));
+    let mut longest = Duration::ZERO;
     for suite in SUITES {
-        if let Some(noticed) = programs.run(suite, None)? {
+        let (noticed, silence) = programs.run(suite, None)?;
+        if let Some(noticed) = noticed {
             bail!("{} fails without a fault: {noticed}", suite.name);
         }
+        longest = longest.max(silence);
     }
+    programs.patience = (longest * PATIENCE).clamp(PATIENCE_LEAST, PATIENCE_MOST);
     let mut survivors = Vec::new();
     for &(fault, wrong) in FAULTS {
         let caught = programs.first_to_notice(fault)?;
@@ -98,11 +105,15 @@ pub(crate) fn step(loudness: Loudness) -> Result<Tally> {
     Ok(Tally::default())
 }
 
-/// The test programs by their targets, and the folder that each is run in.
-struct Programs(BTreeMap<String, (PathBuf, PathBuf)>);
+struct Programs {
+    /// By their targets, with the folder that each is run in.
+    tests: BTreeMap<String, (PathBuf, PathBuf)>,
+    /// See [`PATIENCE`].
+    patience: Duration,
+}
 
 fn build(loudness: Loudness) -> Result<Programs> {
-    let mut programs = BTreeMap::new();
+    let mut tests = BTreeMap::new();
     for (what, folder, flags) in BUILDS {
         let mut build = cargo(&format!("test --no-run --message-format json-render-diagnostics {what}"));
         let said = must(loom::built_apart(&mut build, folder, flags)?, Loudness { verbose: false })?;
@@ -113,29 +124,30 @@ fn build(loudness: Loudness) -> Result<Programs> {
                 (text(&artifact["target"]["name"]), text(&artifact["executable"]), text(&artifact["manifest_path"]))
             {
                 let folder = PathBuf::from(manifest).parent().context("a manifest has a folder")?.to_owned();
-                programs.insert(target, (program.into(), folder));
+                tests.insert(target, (program.into(), folder));
             }
         }
     }
     if loudness.verbose {
         println!("built");
     }
-    Ok(Programs(programs))
+    Ok(Programs { tests, patience: PATIENCE_MOST })
 }
 
 impl Programs {
     fn first_to_notice(&self, fault: &str) -> Result<Option<String>> {
         for suite in SUITES {
-            if let Some(noticed) = self.run(suite, Some(fault))? {
+            if let (Some(noticed), _) = self.run(suite, Some(fault))? {
                 return Ok(Some(format!("{}: {noticed}", suite.name)));
             }
         }
         Ok(None)
     }
 
-    /// How a suite fails, at its first test that does; None where all pass.
-    fn run(&self, suite: &Suite, fault: Option<&str>) -> Result<Option<String>> {
-        let (program, folder) = self.0.get(suite.target).with_context(|| format!("{} was not built", suite.target))?;
+    /// How a suite fails, at its first test that does, None where all pass; and the longest time in which no test ended.
+    fn run(&self, suite: &Suite, fault: Option<&str>) -> Result<(Option<String>, Duration)> {
+        let (program, folder) =
+            self.tests.get(suite.target).with_context(|| format!("{} was not built", suite.target))?;
         let mut command = Command::new(program);
         command.arg(suite.only).current_dir(folder).env("RUST_BACKTRACE", "0").env_remove("TENANTRY_FAULT");
         command.envs(fault.map(|fault| ("TENANTRY_FAULT", fault)));
@@ -144,7 +156,7 @@ impl Programs {
         let stdout = child.stdout.take().context("it is piped")?;
         let reader =
             thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| line.send(l)));
-        let noticed = watch(&lines);
+        let (noticed, silence) = watch(&lines, self.patience);
         if noticed.is_some() {
             // It may have ended by itself.
             drop(child.kill());
@@ -153,21 +165,26 @@ impl Programs {
         let status = child.wait()?;
         drop(reader.join());
         // A panic in a destructor ends it with no word about the test.
-        Ok(noticed.or_else(|| (!status.success()).then(|| status.to_string())))
+        Ok((noticed.or_else(|| (!status.success()).then(|| status.to_string())), silence))
     }
 }
 
-/// Reads the lines of a test program until one says that a test failed, or nothing more is said.
-fn watch(lines: &Receiver<String>) -> Option<String> {
+/// Reads the lines of a test program until one says that a test failed, or nothing more is said; and how long it was silent.
+fn watch(lines: &Receiver<String>, patience: Duration) -> (Option<String>, Duration) {
+    let mut silence = Duration::ZERO;
     loop {
-        match lines.recv_timeout(PATIENCE) {
+        let start = now();
+        let line = lines.recv_timeout(patience);
+        silence = silence.max(start.elapsed());
+        let noticed = match line {
             Ok(line) => {
-                if let Some(test) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
-                    return Some(test.to_owned());
-                }
+                let failed = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+                let Some(test) = failed else { continue };
+                Some(test.to_owned())
             }
-            Err(RecvTimeoutError::Timeout) => return Some(format!("hangs: no test ended for {PATIENCE:?}")),
-            Err(RecvTimeoutError::Disconnected) => return None,
-        }
+            Err(RecvTimeoutError::Timeout) => Some(format!("hangs: no test ended for {patience:.0?}")),
+            Err(RecvTimeoutError::Disconnected) => None,
+        };
+        return (noticed, silence);
     }
 }
