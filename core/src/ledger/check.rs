@@ -27,7 +27,7 @@ impl<C, E> Ledger<C, E> {
     /// 9. What tenants with a reserve lack is kept free, and pins are as many as the reserve wants and the open connections allow.
     /// 10. Promises, recyclings and answers are counted where they are read.
     /// 11. At most one waiter gathers permits for a pool lease; what is gathered is in the state `Pool`.
-    /// 12. Closed means that nobody waits and nothing is idle or granted.
+    /// 12. Closed means that nobody waits and nothing is idle or granted; nobody waits for a tenant that is not active.
     /// 13. A tenant is in the table under its name, and in the list of the quiet exactly while it holds nothing.
     /// 14. An open connection stands among the expiries until its time came, nothing else does.
     /// 15. What is charged to background work is counted, and at most its share, except what a lowered share found taken.
@@ -302,6 +302,8 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn check_closed(&self) {
+        let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
+        assert!(drained, "12: a tenant that is not active has an empty line");
         if !self.closed {
             return;
         }
@@ -311,7 +313,5 @@ impl<C, E> Ledger<C, E> {
         assert!(!granted, "12: closed, and a grant is open");
         let pools = self.waiters.iter().any(|(_, waiter)| matches!(waiter.answer, Some(Answer::Pool)));
         assert!(!pools, "12: closed, and permits are granted");
-        let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
-        assert!(drained, "12: a tenant that is not active has an empty line");
     }
 }

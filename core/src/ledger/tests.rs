@@ -19,4 +19,5 @@ mod rules_pools;
 mod rules_reserves;
 mod rules_told;
 mod rules_turns;
+mod rules_uncovered;
 mod rules_watch;

@@ -17,12 +17,14 @@ fn empty_server() -> FakeFactory {
 #[tokio::test(start_paused = true)]
 async fn a_database_is_made_once_and_then_there() {
     let fake = empty_server();
-    let pools = manager(&fake, 2).build().unwrap();
+    let pools = manager(&fake, 2).idle_timeout(secs(1)).forget_after(secs(10)).build().unwrap();
     assert_eq!(pools.create("acme").await.unwrap(), Created::New);
     assert_eq!(pools.create("acme").await.unwrap(), Created::AlreadyThere);
     assert!(fake.has_database("acme"));
     warm(&pools, "acme").await;
     assert_eq!(pools.stats().tenants, 1, "the work beside it is no tenant");
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(pools.stats().tenants, 0, "both are forgotten");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::rig::{Conn, MS, Oops, Rig};
 use crate::ledger::budget::{Claim, Place, Scope, State};
 use crate::ledger::queue::Answer;
+use crate::ledger::tenants::Mode;
 use crate::ledger::{Ledger, Moment, Refusal};
 use crate::{Health, Settings, TenantId, TenantLimits};
 
@@ -197,6 +198,11 @@ const CASES: &[Case] = &[
     ("12: closed, and a connection is idle", idle, |l| l.closed = true),
     ("12: closed, and somebody waits", waiting, |l| l.closed = true),
     ("12: closed, and a grant is open", granted, |l| l.closed = true),
+    ("12: a tenant that is not active has an empty line", waiting, |l| {
+        let b = tenant(l, "b");
+        l.tenants[b].mode = Mode::Removed;
+        l.refresh(b);
+    }),
     ("13: \"a\" among the quiet", idle, |l| {
         let a = tenant(l, "a");
         l.quiet.push(&mut l.tenants, a);

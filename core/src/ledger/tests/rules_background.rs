@@ -329,6 +329,17 @@ fn a_lowered_share_closes_what_background_left_idle() {
 }
 
 #[test]
+fn a_lowered_budget_closes_what_background_left_idle_before_what_users_left() {
+    let mut rig = rig(4, 1);
+    rig.warm_up("a");
+    rig.left_idle("b");
+    let mut settings = rig.ledger.settings.clone();
+    settings.max_connections = 1;
+    rig.step(|ledger, now| ledger.set_limits(settings, now));
+    assert_eq!(rig.closing(), ["b"], "though it was used later");
+}
+
+#[test]
 fn a_close_that_hangs_is_charged_until_it_ends() {
     let mut rig = rig(4, 1);
     let waiter = rig.background("a");

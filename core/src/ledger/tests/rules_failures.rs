@@ -10,7 +10,7 @@ use crate::{FailureKind, Health, Settings};
 pub(super) const FULL: FailureKind = FailureKind::ServerFull;
 pub(super) const DOWN: FailureKind = FailureKind::Unreachable;
 /// The first backoff's ceiling, and the last one's.
-const FIRST: u64 = 100;
+pub(super) const FIRST: u64 = 100;
 const LAST: u64 = 30_000;
 
 /// The random number that gives the longest backoff under this ceiling.
@@ -31,7 +31,7 @@ fn retry_after(refusal: &Refusal<Oops>) -> Duration {
 }
 
 /// One more failure of the tenant `a`, whose rest is over, with the longest wait under that ceiling.
-fn fail(rig: &mut Rig, ceiling_ms: u64) {
+pub(super) fn fail(rig: &mut Rig, ceiling_ms: u64) {
     let waiter = rig.wait("a");
     rig.open_failed_by_chance(DOWN, longest(ceiling_ms));
     assert!(matches!(rig.refusal(waiter), Refusal::Connect { .. }));

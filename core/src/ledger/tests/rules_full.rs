@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::rig::{MS, Rig};
 use super::rules_failures::{FULL, effective};
-use crate::Health;
 
 #[test]
 fn a_server_counts_as_full_until_it_has_not_said_so_for_half_a_minute() {
@@ -25,16 +24,16 @@ fn a_server_counts_as_full_until_it_has_not_said_so_for_half_a_minute() {
 }
 
 #[test]
-fn a_recycling_that_fails_beside_a_full_server_costs_nobody_their_place() {
-    let mut rig = Rig::with(4, 4);
-    let held = rig.lease("a");
-    let line = [rig.wait("a"), rig.wait("a")];
-    rig.open_failed(FULL);
-    rig.open_failed(FULL);
-    rig.release(held, Health::Dirty);
-    let (permit, _connection) = rig.recycles.remove(0);
-    rig.step(|ledger, now| ledger.recycle_failed(permit, now));
-    for waiter in line {
-        rig.pending(waiter);
+fn a_full_servers_statistics_say_how_long_it_rests() {
+    let mut rig = Rig::with(10, 1);
+    let rests = |rig: &Rig| rig.ledger.stats().servers[0].full;
+    for tenant in ["a", "b"] {
+        rig.wait(tenant);
     }
+    rig.open_failed(FULL);
+    assert_eq!(rests(&rig), None, "one tenant alone may have its own limit");
+    rig.open_failed(FULL);
+    assert_eq!(rests(&rig), Some(MS), "the shortest backoff");
+    rig.pass(MS);
+    assert_eq!(rests(&rig), Some(Duration::ZERO), "it is tried");
 }

@@ -3,8 +3,8 @@
 use std::task::Waker;
 
 use super::rig::Rig;
-use crate::Health;
 use crate::ledger::Watched;
+use crate::{FailureKind, Health, ServerId};
 
 impl Rig {
     fn watch(&mut self, tenant: Option<&str>, watched: &mut Watched) -> bool {
@@ -39,4 +39,27 @@ fn somebody_waits_from_the_first_in_line_to_the_last() {
     rig.cancel(waiter);
     assert!(!rig.ledger.anyone_waits());
     rig.release(held, Health::Clean);
+}
+
+#[test]
+fn a_permits_server_is_known_for_as_long_as_the_permit() {
+    let mut rig = Rig::with(1, 1);
+    rig.server_of = |_| ServerId::from("two");
+    rig.wait("a");
+    let (permit, _) = rig.opens[0].clone();
+    assert_eq!(rig.ledger.server_of(permit), Some(ServerId::from("two")));
+    rig.open_failed(FailureKind::Unreachable);
+    assert_eq!(rig.ledger.server_of(permit), None);
+}
+
+#[test]
+fn who_stopped_watching_is_not_woken() {
+    let mut rig = Rig::with(1, 1);
+    let held = rig.lease("a");
+    let mut watched = Watched::default();
+    assert!(!rig.watch(None, &mut watched));
+    rig.step(|ledger, _| ledger.unwatch(&mut watched));
+    rig.release(held, Health::Broken);
+    rig.closed();
+    assert_eq!(rig.wakes, 0);
 }
