@@ -97,7 +97,7 @@ impl Limits {
     }
 
     /// The settings with these limits. Nothing is checked but the names.
-    pub(crate) fn apply(self, settings: &mut Settings, problems: &mut Problems) {
+    pub(crate) fn apply(&self, settings: &mut Settings, problems: &mut Problems) {
         settings.max_connections = self.max_connections.unwrap_or(settings.max_connections);
         settings.max_connections_per_tenant =
             self.max_connections_per_tenant.unwrap_or(settings.max_connections_per_tenant);
@@ -105,10 +105,10 @@ impl Limits {
         let most = settings.max_connections.max(1);
         settings.max_connecting = settings.max_connecting.map(|connecting| connecting.min(most));
         settings.background_share = settings.background_share.map(|share| share.min(most));
-        settings.servers.extend(self.servers);
-        for (tenant, limits) in self.tenants {
+        settings.servers.extend(self.servers.iter().cloned());
+        for (tenant, limits) in &self.tenants {
             match tenant {
-                Ok(tenant) => drop(settings.tenants.insert(tenant, limits)),
+                Ok(tenant) => drop(settings.tenants.insert(tenant.clone(), *limits)),
                 Err(invalid) => problems.add("tenant", &"not a tenant's name", invalid.to_string()),
             }
         }
@@ -116,7 +116,7 @@ impl Limits {
 }
 
 /// Everything the ledger is told. Made by [`Builder`](crate::Builder), which documents each setting.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[doc(hidden)]
 pub struct Settings {
     pub max_connections: u32,

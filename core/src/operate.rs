@@ -162,24 +162,35 @@ impl<F: PoolFactory> TenantPools<F> {
     }
 
     /// Changes limits while the manager runs. A raised one holds at once. Under a lowered one idle connections close at once
-    /// and the others as they come back; nothing above it is opened, and `max_connecting` goes down with the budget. Of two
-    /// calls at once the last one wins.
+    /// and the others as they come back; nothing above it is opened, and `max_connecting` goes down with the budget. Two calls
+    /// at once are as one after the other.
     ///
     /// # Errors
     /// [`ConfigError`] names every limit that is out of bounds, alone or against another; then none is changed.
     pub fn set_limits(&self, limits: Limits) -> Result<(), ConfigError> {
-        let mut settings = self.shared.with(|ledger, _| ledger.settings().clone());
-        let mut problems = Problems::default();
-        limits.apply(&mut settings, &mut problems);
-        settings.check(&mut problems, |tenant| self.shared.factory.server(tenant));
-        let least_known = settings.max_connections.saturating_add(settings.max_waiters);
-        problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
-        problems.into_result()?;
-        for tenant in settings.tenants.keys() {
-            self.shared.admit(tenant);
+        loop {
+            let before = self.shared.with(|ledger, _| ledger.settings().clone());
+            let (mut settings, mut problems) = (before.clone(), Problems::default());
+            limits.apply(&mut settings, &mut problems);
+            settings.check(&mut problems, |tenant| self.shared.factory.server(tenant));
+            let least_known = settings.max_connections.saturating_add(settings.max_waiters);
+            problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
+            problems.into_result()?;
+            for tenant in settings.tenants.keys() {
+                self.shared.admit(tenant);
+            }
+            // The factory was asked outside of the lock: what another call changed meanwhile must not be undone.
+            let changed = self.shared.with_now(|ledger, now| {
+                let changes = *ledger.settings() == before;
+                if changes {
+                    ledger.set_limits(settings, now);
+                }
+                changes
+            });
+            if changed {
+                return Ok(());
+            }
         }
-        self.shared.with_now(|ledger, now| ledger.set_limits(settings, now));
-        Ok(())
     }
 
     /// Closes everything, and resolves when the last connection is closed: nothing opens any more, every waiting acquire

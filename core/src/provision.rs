@@ -86,11 +86,17 @@ struct Drained<F: Provision> {
 
 impl<F: Provision> Drained<F> {
     fn new(shared: &Arc<Shared<F>>, tenant: &TenantId) -> Self {
-        let was_active = shared.with_now(|ledger, now| {
-            let stats = ledger.tenant_stats(tenant.as_str());
-            let active = stats.is_some_and(|stats| !stats.draining && !stats.removed);
-            active && ledger.drain(tenant.as_str(), now)
-        });
+        let was_active = loop {
+            let drained = shared.with_now(|ledger, now| {
+                let stats = ledger.tenant_stats(tenant.as_str())?;
+                Some(!stats.draining && !stats.removed && ledger.drain(tenant.as_str(), now))
+            });
+            match drained {
+                Some(was_active) => break was_active,
+                // Nobody asked for it yet, and whoever does from now on is not to keep the database in use.
+                None => shared.admit(tenant),
+            }
+        };
         Self { shared: shared.clone(), tenant: tenant.clone(), was_active }
     }
 }

@@ -1,5 +1,6 @@
 //! What operators do beside draining: remove, warm, pause, change limits.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tenantry_core::{AcquireError, Created, LimitScope, Limits, ServerId, TenantLimits, TenantPools};
@@ -162,4 +163,21 @@ async fn a_reserve_that_is_set_later_is_kept_for_a_tenant_that_nobody_has_asked_
     let refused = pools.acquire("b").await.unwrap_err();
     assert!(refused.is_limit(), "{refused}");
     drop(pools.acquire("system").await.unwrap());
+}
+
+/// The factory is asked in the middle of a change, so that another one can come in between.
+#[tokio::test]
+async fn of_two_changes_of_limits_at_once_neither_undoes_the_other() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 8);
+    let other = Mutex::new(Some(pools.weak()));
+    fake.place_with(move |_| {
+        let other = other.lock().unwrap().take();
+        if let Some(pools) = other {
+            pools.set_limits(Limits::new().max_connections(6)).unwrap();
+        }
+        ServerId::default()
+    });
+    pools.set_limits(Limits::new().tenant("acme", TenantLimits::new().max(2))).unwrap();
+    assert_eq!((pools.stats().max, pools.tenant_stats("acme").unwrap().max), (6, 2));
 }

@@ -190,6 +190,24 @@ async fn a_drop_closes_what_is_idle_first_and_leaves_what_is_in_use() {
     assert_nothing_lost(&pools, &fake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_its_database_is_dropped_a_tenant_drains_whether_it_was_known_before_or_not() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4).build().unwrap();
+    drop(pools.acquire("known").await.unwrap());
+    for tenant in ["known", "unknown"] {
+        let gate = fake.on_tenant(Call::DropDatabase, tenant).hold();
+        let dropping = tokio::spawn(pools.drop_database(tenant));
+        gate.reached(1).await;
+        let refused = pools.acquire(tenant).await.unwrap_err();
+        assert!(matches!(refused, AcquireError::Draining { .. }), "{tenant}: {refused}");
+        gate.release();
+        assert_eq!(dropping.await.unwrap().unwrap(), Dropped::Gone);
+        let missing = pools.acquire(tenant).await.unwrap_err();
+        assert!(matches!(missing, AcquireError::Connect { kind: FailureKind::NoSuchTenant, .. }), "{missing}");
+    }
+}
+
 /// A database dropped from outside: its warm connections are dead, the next acquire says that there is none.
 #[tokio::test(start_paused = true)]
 async fn a_database_dropped_from_outside_fails_as_no_such_tenant_once_its_connections_are_found_dead() {
