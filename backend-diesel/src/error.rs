@@ -1,9 +1,9 @@
-//! [`Error`]: why a factory could not open, clean, make or drop something. `names.rs` says what names are allowed.
+//! [`Error`]: why a factory could not open, clean, make or drop something. [`InvalidName`] says what names are allowed.
 
 use std::error::Error as StdError;
 use std::{fmt, io};
 
-use crate::names::InvalidName;
+use tenantry_core::InvalidName;
 
 /// What a factory was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,12 +2,12 @@
 //!
 //! Start with the factory of your database: `PostgresFactory` (feature `postgres`), `MySqlFactory` (feature `mysql`, for
 //! MariaDB as well) or `SqliteFactory` (feature `sqlite`).
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod handle;
 #[cfg(feature = "mysql")]
 mod mysql;
-mod names;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod pool;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
@@ -23,7 +23,6 @@ pub use handle::{DieselFactory, TenantHandle, refused};
 pub use mysql::{MySqlConnection, MySqlFactory, MySqlField, MySqlRow};
 #[cfg(feature = "mysql")]
 pub use mysql_async;
-pub use names::InvalidName;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use pool::CountedPool;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
@@ -36,5 +35,7 @@ pub use postgres::{PostgresConnection, PostgresFactory};
 pub use rustls;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConnection, SqliteFactory, SqliteRuntime};
+#[doc(inline)]
+pub use tenantry_core::InvalidName;
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use mysql_async::{DriverError, Opts, OptsBuilder};
+use tenantry_core::names::{mysql_name, plain_mysql_name};
 use tenantry_core::{FailureKind, Health, PoolFactory, ServerId, TenantId};
 
 use crate::error::{During, Error};
-use crate::names::{mysql_default_name, mysql_name};
 
 pub use connection::MySqlConnection;
 pub use rows::{MySqlField, MySqlRow};
@@ -127,13 +127,13 @@ impl MySqlFactory {
             return Ok(opts);
         }
         let name = match &self.naming {
-            Some(rule) => rule(tenant),
-            None => {
-                mysql_default_name(tenant.as_str())?;
-                tenant.to_string()
+            Some(rule) => {
+                let name = rule(tenant);
+                mysql_name(&name)?;
+                name
             }
+            None => plain_mysql_name(tenant.as_str())?,
         };
-        mysql_name(&name)?;
         Ok(OptsBuilder::from_opts(self.base.clone()).db_name(Some(name)).into())
     }
 }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use tenantry_core::names::postgres_name;
 use tenantry_core::{FailureKind, Health, PoolFactory, ServerId, TenantId};
 use tokio_postgres::Config;
 
 use crate::error::{During, Error};
-use crate::names::postgres_name;
 
 pub use connection::PostgresConnection;
 #[cfg(feature = "tls-rustls")]
@@ -230,8 +230,9 @@ impl PostgresFactory {
             config.application_name(name);
         }
         if let Some(timeout) = self.statement_timeout {
+            // 0 would mean "none".
             let before = config.get_options().unwrap_or_default();
-            let options = format!("{before} -c statement_timeout={}", timeout.as_millis());
+            let options = format!("{before} -c statement_timeout={}", timeout.as_millis().max(1));
             config.options(options.trim_start());
         }
         Ok(config)

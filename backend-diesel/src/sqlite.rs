@@ -1,8 +1,7 @@
 //! [`SqliteFactory`]: one SQLite file per tenant in one folder. How a connection is judged and cleaned stands in
-//! `sqlite/connection.rs`, how files are named in `sqlite/names.rs`.
+//! `sqlite/connection.rs`, how files are named in the core's `names.rs`.
 
 mod connection;
-mod names;
 mod open;
 mod pool;
 mod provision;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::QueryResult;
+use tenantry_core::names::{encoded_file_stem, file_stem};
 use tenantry_core::{FailureKind, Health, PoolFactory, TenantId};
 
 use crate::error::Error;
@@ -22,7 +22,6 @@ use crate::error::Error;
 pub use connection::SqliteConnection;
 pub use runtime::SqliteRuntime;
 
-use names::{encoded_file_stem, file_stem};
 use open::Opener;
 
 /// Opens one SQLite file per tenant: `<tenant>.db` in one folder. They are the files of the same tenants that the factory of

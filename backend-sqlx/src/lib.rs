@@ -17,6 +17,7 @@
 //! # let _ = paid;
 //! # Ok(()) }
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(all(feature = "postgres", feature = "mysql", feature = "sqlite")),
     allow(
@@ -35,7 +36,6 @@ mod handle;
 mod hook;
 #[cfg(feature = "mysql")]
 mod mysql;
-mod names;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod places;
 #[cfg(feature = "postgres")]
@@ -52,9 +52,10 @@ pub use error::{During, Error};
 pub use handle::{SqlxFactory, TenantHandle, refused};
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlFactory;
-pub use names::InvalidName;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresFactory;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteFactory;
+#[doc(inline)]
+pub use tenantry_core::InvalidName;
 pub use transaction::LeaseTransaction;

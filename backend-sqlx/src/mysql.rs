@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::{Connection as _, MySql};
+use tenantry_core::names::{mysql_name, plain_mysql_name};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, ServerId, TenantId};
 
 use crate::connection::Connection;
@@ -21,16 +22,9 @@ use crate::error::{During, Error};
 use crate::executor::tracked;
 use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
-use crate::names::{InvalidName, database_name, plain_name};
 use crate::places::Places;
 use crate::statement::Syntax;
 use crate::track::Ending;
-
-/// The most characters of a name in MySQL.
-const MAX_NAME: usize = 64;
-
-/// The server's own databases.
-const RESERVED: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
 /// A server thread outlives the goodbye of its client by a moment.
 const LINGER: Duration = Duration::from_millis(10);
@@ -152,14 +146,17 @@ impl MySqlFactory {
     /// The options to connect to a tenant's database with.
     async fn options(&self, tenant: &TenantId) -> Result<MySqlConnectOptions, Error> {
         if let Some(options) = self.places.resolve(tenant).await? {
-            checked(options.get_database().unwrap_or_default().to_owned())?;
+            mysql_name(options.get_database().unwrap_or_default())?;
             return Ok(options);
         }
         let name = match self.places.name(tenant) {
-            Some(name) => name,
-            None => plain_name(tenant.as_str(), MAX_NAME)?,
+            Some(name) => {
+                mysql_name(&name)?;
+                name
+            }
+            None => plain_mysql_name(tenant.as_str())?,
         };
-        Ok(self.base.clone().database(&checked(name)?))
+        Ok(self.base.clone().database(&name))
     }
 
     /// Opens one connection of the driver's and runs the hook.
@@ -176,22 +173,6 @@ impl MySqlFactory {
         }
         Ok(raw)
     }
-}
-
-/// A name that the server takes, and that is not its own.
-fn checked(name: String) -> Result<String, InvalidName> {
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-        return Err(InvalidName::Reserved);
-    }
-    if name.ends_with(' ') {
-        return Err(InvalidName::Dots { at: name.len() - 1 });
-    }
-    // Characters count, of at most 3 bytes each.
-    let characters = name.chars().count();
-    if characters > MAX_NAME {
-        return Err(InvalidName::TooLong { bytes: name.len(), allowed: MAX_NAME });
-    }
-    database_name(name, MAX_NAME * 3)
 }
 
 impl fmt::Debug for MySqlFactory {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions, PgSeverity};
 use sqlx::{Connection as _, Postgres};
+use tenantry_core::names::postgres_name;
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, ServerId, TenantId};
 
 use crate::connection::Connection;
@@ -22,15 +23,14 @@ use crate::error::{During, Error};
 use crate::executor::tracked;
 use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
-use crate::names::database_name;
 use crate::places::Places;
 use crate::statement::Syntax;
 use crate::track::Ending;
 
 use self::classify::{classify, code_of};
 
-/// The most bytes of a name in PostgreSQL, which cuts off the rest without a word.
-const MAX_NAME: usize = 63;
+/// The most bytes of an `application_name`.
+const MAX_APPLICATION_NAME: usize = 63;
 
 /// How long a server process outlives the goodbye of its client, most of the time: of 300 connects right after a
 /// close 14 were still refused, and none after this.
@@ -251,12 +251,13 @@ impl PostgresFactory {
         let options = match self.places.resolve(tenant).await? {
             Some(options) => {
                 // Without a name the server takes the user's for the database, which may be anyone's.
-                database_name(options.get_database().unwrap_or_default().to_owned(), MAX_NAME)?;
+                postgres_name(options.get_database().unwrap_or_default())?;
                 options
             }
             None => {
                 let name = self.places.name(tenant).unwrap_or_else(|| tenant.as_str().to_owned());
-                self.base.clone().database(&database_name(name, MAX_NAME)?)
+                postgres_name(&name)?;
+                self.base.clone().database(&name)
             }
         };
         let options = if self.behind_pgbouncer { options.extra_float_digits(None) } else { options };
@@ -379,7 +380,8 @@ impl NativePool for PostgresFactory {
 /// `base/tenant`, cut where the server would cut it, but between two characters.
 fn session_name(base: &str, tenant: &str) -> String {
     let name = format!("{base}/{tenant}");
-    let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_NAME).last();
+    let end =
+        name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_APPLICATION_NAME).last();
     name[..end.unwrap_or(0)].to_owned()
 }
 

@@ -1,5 +1,5 @@
 //! [`SqliteFactory`]: one SQLite file per tenant in one folder. How a connection is cleaned stands in
-//! `sqlite/session.rs`, how files are named in `names.rs`.
+//! `sqlite/session.rs`, how files are named in the core's `names.rs`.
 
 mod provision;
 mod session;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Sqlite};
+use tenantry_core::names::{encoded_file_stem, file_stem};
 use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, TenantId};
 
 use crate::connection::Connection;
@@ -19,7 +20,6 @@ use crate::engine::{Driver, forward_to_driver};
 use crate::error::{During, Error};
 use crate::handle::SqlxFactory;
 use crate::hook::{Hook, close_pool, pool_options};
-use crate::names::{encoded_file_stem, file_stem};
 use crate::statement::Syntax;
 use crate::track::Ending;
 

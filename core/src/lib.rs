@@ -1,4 +1,5 @@
 //! The ledger, the driver trait and the pools of tenantry.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // First, as its macro is for all the others.
 #[macro_use]
@@ -15,6 +16,8 @@ mod lease;
 #[doc(hidden)]
 pub mod ledger;
 mod log;
+#[doc(hidden)]
+pub mod names;
 mod observe;
 mod operate;
 mod pools;
@@ -44,6 +47,7 @@ pub use error::{
 };
 pub use factory::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision};
 pub use lease::{Lease, PoolLease};
+pub use names::InvalidName;
 #[doc(hidden)]
 pub use observe::Attention;
 pub use observe::{ConnectOutcome, Event, Observer};

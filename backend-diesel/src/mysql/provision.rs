@@ -2,11 +2,10 @@
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
-use tenantry_core::{Created, Dropped, Provision, TenantId};
+use tenantry_core::{Created, Dropped, InvalidName, Provision, TenantId};
 
 use super::{MySqlFactory, quoted};
 use crate::error::{During, Error};
-use crate::names::InvalidName;
 
 /// There for everyone, on every server.
 const ANY_DATABASE: &str = "information_schema";

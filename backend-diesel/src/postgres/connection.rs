@@ -23,13 +23,13 @@ use crate::error::{During, Error};
 /// What `DISCARD ALL` does, without the prepared statements, which diesel remembers; then what diesel sets on every
 /// new connection. All of it is one question. Resetting the session's user resets its role, too.
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; \
+                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; \
                      SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'";
 
 /// Ends the transaction of whatever kind that is open. Without one, it would be a warning in the server's log.
 const CLEAN_AFTER_ROLLBACK: &str = "ROLLBACK; \
                      CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; \
+                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; \
                      SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'";
 
 /// How long a query may go on after its user has left before it is cancelled. Doubled before each further request, as

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use tenantry_core::{Created, Dropped, Provision, TenantId};
+use tenantry_core::{Created, Dropped, InvalidName, Provision, TenantId};
 use tokio_postgres::Config;
 
 use super::PostgresFactory;
 use super::connection::Link;
 use crate::error::{During, Error};
-use crate::names::{InvalidName, quoted};
 
 /// How long the closing of a maintenance connection may take before its socket is dropped.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A name as SQL writes it, whatever it holds.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
 
 impl PostgresFactory {
     /// The tenant's database, and the options for the database from which it is made and dropped.

@@ -2,12 +2,11 @@
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tenantry_core::{Created, Dropped, Provision, TenantId};
+use tenantry_core::{Created, Dropped, InvalidName, Provision, TenantId};
 
 use super::session::say_goodbye;
 use super::{MySqlFactory, number_of};
 use crate::error::{During, Error};
-use crate::names::InvalidName;
 
 /// There for everyone, on every server.
 const ANY_DATABASE: &str = "information_schema";

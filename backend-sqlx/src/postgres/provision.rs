@@ -2,12 +2,11 @@
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tenantry_core::{Created, Dropped, Provision, TenantId};
+use tenantry_core::{Created, Dropped, InvalidName, Provision, TenantId};
 
 use super::session::say_goodbye;
 use super::{PostgresFactory, code_of};
 use crate::error::{During, Error};
-use crate::names::InvalidName;
 
 /// A name as SQL writes it, whatever it holds.
 fn quoted(name: &str) -> String {

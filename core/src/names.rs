@@ -1,5 +1,5 @@
-//! From a tenant's name to the name of a database or file, so that no two tenants ever share one. Used by the
-//! factories; [`InvalidName`] tells the user what is allowed.
+//! From a tenant's name to the name of a database or file, so that no two tenants ever share one: one rule for all drivers of an
+//! engine, as two of them may serve the same tenants. [`InvalidName`] tells the user what is allowed.
 
 /// Why a tenant's name cannot name a database of this kind. The name itself is not repeated: it may be hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +55,17 @@ const PLAIN_CHARACTERS: &str = "a-z, 0-9, '-', '_', and inside of the name '.' a
 /// The most bytes of a file's name before its extension: 255, less `.db` and the longest of what SQLite appends.
 const MAX_STEM: usize = 255 - ".db-journal".len();
 
+/// The most bytes of a name in PostgreSQL, which cuts off the rest without a word.
+const MAX_POSTGRES: usize = 63;
+
+/// The most characters of a name in MySQL.
+const MAX_MYSQL: usize = 64;
+
+/// MySQL's own databases.
+const RESERVED_BY_MYSQL: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+
 /// The file name of a tenant, without its extension: the tenant's name itself, or an error.
-pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
+pub fn file_stem(tenant: &str) -> Result<String, InvalidName> {
     plain_name(tenant, MAX_STEM)
 }
 
@@ -65,7 +74,7 @@ pub(crate) fn file_stem(tenant: &str) -> Result<String, InvalidName> {
 /// Only lower case ASCII passes, so two names that differ also differ to a file system that folds case, or that takes
 /// two spellings of one accented letter for one. The limits of all systems apply on each, so that a folder of
 /// databases can be moved.
-pub(crate) fn plain_name(tenant: &str, allowed: usize) -> Result<String, InvalidName> {
+fn plain_name(tenant: &str, allowed: usize) -> Result<String, InvalidName> {
     for (at, c) in tenant.char_indices() {
         match c {
             'a'..='z' | '0'..='9' | '-' | '_' | '.' | ' ' => {}
@@ -87,12 +96,13 @@ pub(crate) fn plain_name(tenant: &str, allowed: usize) -> Result<String, Invalid
     if is_windows_device(tenant) {
         return Err(InvalidName::Reserved);
     }
-    bounded(tenant.to_owned(), allowed)
+    within(tenant, allowed)?;
+    Ok(tenant.to_owned())
 }
 
 /// The file name of any tenant, without its extension: what [`file_stem`] would refuse is written as `%` and two lower
 /// case hexadecimal digits per byte. One to one, since `%` itself is written so, too.
-pub(crate) fn encoded_file_stem(tenant: &str) -> Result<String, InvalidName> {
+pub fn encoded_file_stem(tenant: &str) -> Result<String, InvalidName> {
     let device = is_windows_device(tenant);
     let last = tenant.len().saturating_sub(1);
     let mut stem = String::with_capacity(tenant.len());
@@ -114,7 +124,8 @@ pub(crate) fn encoded_file_stem(tenant: &str) -> Result<String, InvalidName> {
             stem.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
     }
-    bounded(stem, MAX_STEM)
+    within(&stem, MAX_STEM)?;
+    Ok(stem)
 }
 
 /// `con`, `com1` and so on are devices to Windows, with any extension as well.
@@ -127,29 +138,56 @@ fn is_windows_device(name: &str) -> bool {
     }
 }
 
-/// The name of a database on a server: any text, quoted wherever it stands in SQL, of at most `allowed` bytes.
-pub(crate) fn database_name(name: String, allowed: usize) -> Result<String, InvalidName> {
-    if let Some(at) = name.find('\0') {
-        return Err(InvalidName::Character { at, allowed: "all but NUL" });
-    }
-    if matches!(name.as_str(), "template0" | "template1") {
+/// Whether PostgreSQL takes the name for a database of a tenant's: any text of at most 63 bytes, quoted wherever it stands in
+/// SQL. A connection to one of the templates would keep anyone from creating a database.
+pub fn postgres_name(name: &str) -> Result<(), InvalidName> {
+    no_nul(name)?;
+    if matches!(name, "template0" | "template1") {
         return Err(InvalidName::Reserved);
     }
-    bounded(name, allowed)
+    within(name, MAX_POSTGRES)
 }
 
-/// A name of at least one and at most `allowed` bytes.
-fn bounded(name: String, allowed: usize) -> Result<String, InvalidName> {
-    if name.is_empty() {
-        return Err(InvalidName::Empty);
-    }
-    if name.len() > allowed {
-        return Err(InvalidName::TooLong { bytes: name.len(), allowed });
-    }
+/// The tenant's own name as that of a database in MySQL, where no server takes it for that of another tenant: some fold case,
+/// as their file system does.
+pub fn plain_mysql_name(tenant: &str) -> Result<String, InvalidName> {
+    let name = plain_name(tenant, MAX_MYSQL)?;
+    mysql_name(&name)?;
     Ok(name)
 }
 
-#[cfg(test)]
+/// Whether MySQL takes the name for a database of a tenant's: any text of at most 64 characters that does not end with a space,
+/// quoted wherever it stands in SQL.
+pub fn mysql_name(name: &str) -> Result<(), InvalidName> {
+    no_nul(name)?;
+    if RESERVED_BY_MYSQL.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(InvalidName::Reserved);
+    }
+    if name.ends_with(' ') {
+        return Err(InvalidName::Dots { at: name.len() - 1 });
+    }
+    if name.chars().count() > MAX_MYSQL {
+        return Err(InvalidName::TooLong { bytes: name.len(), allowed: MAX_MYSQL });
+    }
+    // Of at most 3 bytes each.
+    within(name, MAX_MYSQL * 3)
+}
+
+/// It would end the name on the wire.
+fn no_nul(name: &str) -> Result<(), InvalidName> {
+    name.find('\0').map_or(Ok(()), |at| Err(InvalidName::Character { at, allowed: "all but NUL" }))
+}
+
+/// A name of at least one and at most `allowed` bytes.
+fn within(name: &str, allowed: usize) -> Result<(), InvalidName> {
+    match name.len() {
+        0 => Err(InvalidName::Empty),
+        bytes if bytes > allowed => Err(InvalidName::TooLong { bytes, allowed }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(all(test, not(tenantry_loom)))]
 mod tests {
     use std::collections::HashMap;
 
@@ -225,5 +263,26 @@ mod tests {
         assert_eq!(encoded_file_stem("A").as_deref(), Ok("%41"));
         assert_eq!(encoded_file_stem("..").as_deref(), Ok("%2e%2e"));
         assert_eq!(encoded_file_stem("con").as_deref(), Ok("%63on"));
+    }
+
+    #[test]
+    fn what_a_server_would_cut_fold_or_misread_is_refused() {
+        use InvalidName::{Character, Dots, Empty, Reserved, TooLong};
+        let allowed = "all but NUL";
+        for check in [postgres_name, mysql_name] {
+            assert_eq!(check(""), Err(Empty));
+            assert_eq!(check("a\0b"), Err(Character { at: 1, allowed }), "a NUL ends a name on the wire");
+            assert_eq!(check("a\"; DROP"), Ok(()));
+        }
+        assert_eq!(postgres_name("template1"), Err(Reserved));
+        assert_eq!(postgres_name(&"é".repeat(32)), Err(TooLong { bytes: 64, allowed: 63 }));
+        assert_eq!(postgres_name(&"a".repeat(63)), Ok(()));
+        assert_eq!(mysql_name("MySQL"), Err(Reserved));
+        assert_eq!(mysql_name("a "), Err(Dots { at: 1 }));
+        assert_eq!(mysql_name(&"é".repeat(65)), Err(TooLong { bytes: 130, allowed: 64 }));
+        assert_eq!(mysql_name(&"é".repeat(64)), Ok(()));
+        assert_eq!(plain_mysql_name("sys"), Err(Reserved));
+        assert!(plain_mysql_name("Acme").is_err() && plain_mysql_name("con").is_err());
+        assert_eq!(plain_mysql_name("acme").as_deref(), Ok("acme"));
     }
 }
