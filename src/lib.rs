@@ -5,6 +5,7 @@
     not(feature = "sqlx-sqlite"),
     doc = "The full front page is built with the feature `sqlx-sqlite`, which its example needs."
 )]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use tenantry_core::*;
 

@@ -1,5 +1,6 @@
 //! Fakes and suites for code that uses tenantry: start with [`FakeFactory`], a driver that lives in memory.
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod conformance;
 pub mod fake;
