@@ -22,7 +22,7 @@ pub(crate) struct Args {
 /// Runs the demonstration, built to run fast, and ends as it ends.
 pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
     let (postgres, rest): (Vec<&String>, Vec<&String>) = args.rest.iter().partition(|word| *word == "--postgres");
-    println!("building the example (a minute or two at the first time)");
+    println!("building the example (some minutes at the first time)");
     let mut command = if postgres.is_empty() {
         cargo("run --quiet --profile demo --package tenantry --features axum,sqlx-sqlite --example saas --")
     } else {
