@@ -16,7 +16,7 @@ use tenantry::metrics::Prometheus;
 use tenantry::sqlx::PostgresFactory;
 use tenantry::{AcquireOptions, Event, Observer, TenantPage, TenantPools, TopBy};
 use tenantry_testkit::PrivatePostgres;
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -87,7 +87,7 @@ impl Service {
     fn new(options: PgConnectOptions, shown: &Shown) -> Self {
         let prometheus = Prometheus::new("secrets").top_tenants(10, TopBy::Connects);
         let factory = PostgresFactory::new(options);
-        let builder = TenantPools::builder(factory).max_connections(2).connect_timeout(Duration::from_secs(2));
+        let builder = patient(TenantPools::builder(factory)).max_connections(2);
         let builder = builder.observer(prometheus.observer()).observer(shown.clone());
         shown.debug(&builder);
         shown.debug(&prometheus);

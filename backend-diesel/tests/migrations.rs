@@ -13,6 +13,7 @@ use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness as _};
 use tempfile::TempDir;
 use tenantry_core::TenantPools;
+use tenantry_testkit::servers::patient;
 
 /// Two migrations, in files as `diesel migration generate` makes them.
 fn migrations() -> (TempDir, FileBasedMigrations) {
@@ -34,7 +35,7 @@ fn migrations() -> (TempDir, FileBasedMigrations) {
 /// for any driver in fewer words than this.
 macro_rules! migrate {
     ($factory:expr) => {{
-        let pools = TenantPools::builder($factory).max_connections(1).build().expect("settings");
+        let pools = patient(TenantPools::builder($factory)).max_connections(1).build().expect("settings");
         let (_folder, found) = migrations();
         for expected in [2, 0] {
             let mut harness = AsyncMigrationHarness::new(pools.acquire("acme").await.expect("a lease"));

@@ -12,11 +12,11 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::{ExpressionMethods as _, QueryDsl as _};
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures_util::TryStreamExt as _;
-use support::{Server, ask, cut_off, in_time, number, opts, plain_query, tenant};
+use support::{Server, ask, cut_off, in_time, kill, number, opts, plain_query, tenant};
 use tenantry_core::{FailureKind, Health, PoolFactory as _, TenantPools};
 use tenantry_diesel::{MySqlConnection, MySqlFactory};
 use tenantry_testkit::PrivateMariaDb;
-use tenantry_testkit::servers::User;
+use tenantry_testkit::servers::{User, patient};
 
 diesel::table! {
     note (id) {
@@ -162,12 +162,15 @@ async fn a_question_that_was_dropped_half_way_is_asked_to_its_end_before_anythin
     server.recycle(&mut connection).await;
     assert_eq!(number(&mut connection, "@@in_transaction").await, 0);
 
-    // The server counts it until it is done, and so does the close.
+    // A close waits until it is done. How long the session outlives the goodbye is up to the server.
     let id = number(&mut connection, "CONNECTION_ID()").await;
     assert!(cut_off(number(&mut connection, "SLEEP(0.2)")));
     in_time(server.factory.close(connection, support::PATIENCE)).await;
-    let there: Vec<u64> =
-        ask(&server.server, &format!("SELECT count(*) FROM information_schema.processlist WHERE id = {id}")).await;
+    let there: Vec<u64> = ask(
+        &server.server,
+        &format!("SELECT count(*) FROM information_schema.processlist WHERE id = {id} AND command = 'Query'"),
+    )
+    .await;
     assert_eq!(there, [0]);
 }
 
@@ -275,7 +278,7 @@ async fn a_session_that_the_server_ended_is_lost_and_failures_are_told_apart() {
     let server = Server::on(PrivateMariaDb::builder().user(user)).await;
     let mut connection = server.connect().await;
     let id = number(&mut connection, "CONNECTION_ID()").await;
-    let _: Vec<u8> = ask(&server.server, &format!("KILL {id}")).await;
+    kill(&server.server, id).await;
     diesel::sql_query("SELECT 1").execute(&mut connection).await.expect_err("it was ended");
     assert_eq!(server.factory.health(&mut connection), Health::Lost);
     in_time(server.factory.close(connection, support::PATIENCE)).await;
@@ -298,7 +301,8 @@ async fn what_a_preflight_says_is_what_the_server_lets_in() {
     let limited = User::new("limited", "word").owns("acme").max_user_connections(3);
     let server = Server::on(PrivateMariaDb::builder().max_connections(12).user(limited)).await;
     let login = opts(&server.server).user(Some("limited")).pass(Some("word"));
-    let pools = TenantPools::builder(MySqlFactory::new(login)).max_connections(2).build().expect("good settings");
+    let pools =
+        patient(TenantPools::builder(MySqlFactory::new(login))).max_connections(2).build().expect("good settings");
     let preflight = pools.preflight("acme").await.expect("an answer");
     assert_eq!((preflight.capacity.for_this_login(), preflight.capacity.max_connections), (Some(3), Some(12)));
     assert!(preflight.capacity.open_now.is_some_and(|open| open >= 1), "{preflight:?}");
@@ -326,7 +330,8 @@ async fn a_connection_is_one_connection() {
 async fn a_lease_is_a_connection_of_diesel() {
     let (server, connection) = Server::with_note().await;
     server.factory.close(connection, support::PATIENCE).await;
-    let pools = TenantPools::builder(server.factory.clone()).max_connections(2).build().expect("good settings");
+    let pools =
+        patient(TenantPools::builder(server.factory.clone())).max_connections(2).build().expect("good settings");
     let spawned = tokio::spawn({
         let pools = pools.clone();
         async move {

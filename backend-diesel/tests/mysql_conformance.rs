@@ -10,7 +10,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::Text;
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
-use support::{ask, number, opts, plain_query, tenant};
+use support::{ask, kill, number, opts, plain_query, tenant};
 use tenantry_core::{NativePool, PoolFactory as _, Provision as _, TenantId};
 use tenantry_diesel::{MySqlConnection, MySqlFactory, Pooled};
 use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, Suite, Trouble};
@@ -144,7 +144,7 @@ impl Subject for Server {
 
     async fn kill(&self, connection: &mut MySqlConnection) -> Result<(), NotPossible> {
         let id = number(connection, "CONNECTION_ID()").await;
-        let _: Vec<u8> = ask(&self.server, &format!("KILL {id}")).await;
+        kill(&self.server, id).await;
         Ok(())
     }
 

@@ -151,7 +151,7 @@ impl Subject for Over {
 
     async fn kill(&self, connection: &mut PostgresConnection) -> Result<(), NotPossible> {
         let pid = pid(connection).await;
-        let killed = self.server.run("postgres", &format!("SELECT pg_terminate_backend({pid})")).await;
+        let killed = self.server.run("postgres", &format!("SELECT pg_terminate_backend({pid}, 60000)")).await;
         killed.expect("the superuser may");
         Ok(())
     }

@@ -12,7 +12,7 @@ use support::{Cluster, number, pid, plain_query, tenant, text};
 use tenantry_core::{Created, Dropped, FailureKind, Health, PoolFactory as _, Provision as _, TenantPools};
 use tenantry_diesel::tokio_postgres::Config;
 use tenantry_diesel::{Error, PostgresConnection, PostgresFactory};
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 use tenantry_testkit::{Direction, Flow, PrivatePostgres, Proxy};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -269,7 +269,7 @@ async fn a_resolver_says_where_each_tenant_is() {
 #[tokio::test]
 async fn a_lease_is_a_connection_of_diesel() {
     let cluster = Cluster::new().await;
-    let pools = TenantPools::builder(cluster.factory.clone()).max_connections(2).build().expect("settings");
+    let pools = patient(TenantPools::builder(cluster.factory.clone())).max_connections(2).build().expect("settings");
     let mut lease = pools.acquire("acme").await.expect("a lease");
     let two = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("2"));
     assert_eq!(two.get_result::<i32>(&mut lease).await, Ok(2));

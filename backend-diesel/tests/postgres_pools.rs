@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as
 use support::{Cluster, number, tenant};
 use tenantry_core::{AcquireError, FailureKind, NativePool as _, TenantPools};
 use tenantry_diesel::{PostgresFactory, TenantHandle};
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 use tenantry_testkit::{PrivatePostgres, Sampler};
 
 /// Code that was written for a pool of diesel-async's.
@@ -39,7 +39,7 @@ async fn limited() -> (Cluster, PostgresFactory) {
 #[tokio::test]
 async fn a_pool_lease_is_a_pool_of_diesel_asyncs_own() {
     let cluster = Cluster::new().await;
-    let pools = TenantPools::builder(cluster.factory.clone()).max_connections(4).max_connections_per_tenant(3);
+    let pools = patient(TenantPools::builder(cluster.factory.clone())).max_connections(4).max_connections_per_tenant(3);
     let pools = pools.build().expect("settings");
     let lease = pools.acquire_pool("acme", 2).await.expect("a pool");
     assert_eq!(one(&lease).await, 1);
@@ -122,7 +122,7 @@ async fn a_get_that_is_dropped_half_way_leaves_no_connection_and_no_place_behind
 #[tokio::test]
 async fn a_handle_takes_the_place_of_a_pool() {
     let cluster = Cluster::new().await;
-    let pools = TenantPools::builder(cluster.factory.clone()).max_connections(1).build().expect("settings");
+    let pools = patient(TenantPools::builder(cluster.factory.clone())).max_connections(1).build().expect("settings");
     let acme = TenantHandle::new(&pools, cluster.acme.clone());
     let task = tokio::spawn(async move {
         acme.transaction(async |connection| connection.batch_execute("CREATE TABLE note (text TEXT)").await).await?;
@@ -142,7 +142,7 @@ async fn a_handle_takes_the_place_of_a_pool() {
 #[tokio::test]
 async fn a_pool_that_cannot_be_had_says_why() {
     let cluster = Cluster::new().await;
-    let pools = TenantPools::builder(cluster.factory_as("postgres", "p@/# wrong")).max_connections(4);
+    let pools = patient(TenantPools::builder(cluster.factory_as("postgres", "p@/# wrong"))).max_connections(4);
     let error = pools.build().expect("settings").acquire_pool("acme", 2).await.expect_err("refused");
     assert!(matches!(&error, AcquireError::Connect { kind: FailureKind::Auth, .. }), "{error:?}");
 

@@ -5,7 +5,7 @@ mod support;
 use support::Cluster;
 use tenantry_core::{Replicas, TenantPools};
 use tenantry_testkit::PrivatePostgres;
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 
 #[tokio::test]
 async fn what_it_says_is_what_the_server_lets_in() {
@@ -14,7 +14,7 @@ async fn what_it_says_is_what_the_server_lets_in() {
     let cluster = Cluster::on(server.start().expect("a server")).await;
     for (role, max) in [("app", 9), ("limited", 4)] {
         let factory = cluster.factory_as(role, "secret");
-        let pools = TenantPools::builder(factory).max_connections(2).build().expect("good settings");
+        let pools = patient(TenantPools::builder(factory)).max_connections(2).build().expect("good settings");
         let preflight = pools.preflight("acme").await.expect("an answer");
         assert_eq!(preflight.capacity.for_this_login(), Some(max), "{preflight:?}");
         assert_eq!(preflight.fits(Replicas { running: 2, surge: 1 }).is_ok(), max >= 6);

@@ -18,7 +18,7 @@ use tenantry_diesel::tokio_postgres::Config;
 use tenantry_diesel::tokio_postgres::config::{ChannelBinding, SslMode};
 use tenantry_diesel::{Error, PostgresConnection, PostgresFactory, Tls};
 use tenantry_testkit::PrivatePostgres;
-use tenantry_testkit::servers::{Authority, Role};
+use tenantry_testkit::servers::{Authority, Role, patient};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -160,7 +160,7 @@ async fn who_requires_encryption_gets_it_or_nothing() {
 async fn a_caller_learns_that_nobody_proved_to_be_the_server() {
     let encrypted = Encrypted::called(&["localhost"]).await;
     let factory = encrypted.factory("localhost", SslMode::Require).tls(Tls::webpki_roots());
-    let pools = TenantPools::builder(factory).max_connections(2).build().expect("settings");
+    let pools = patient(TenantPools::builder(factory)).max_connections(2).build().expect("settings");
     let error = pools.acquire("acme").await.expect_err("refused");
     let AcquireError::Connect { kind, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*kind, FailureKind::Unreachable);
@@ -172,7 +172,7 @@ async fn a_caller_learns_that_nobody_proved_to_be_the_server() {
 #[tokio::test]
 async fn databases_are_made_and_dropped_in_secret() {
     let encrypted = Encrypted::called(&["localhost"]).await;
-    let pools = TenantPools::builder(encrypted.factory("localhost", SslMode::Require)).max_connections(2);
+    let pools = patient(TenantPools::builder(encrypted.factory("localhost", SslMode::Require))).max_connections(2);
     let pools = pools.build().expect("settings");
     pools.create("new").await.expect("created");
     let mut lease = pools.acquire("new").await.expect("a lease");

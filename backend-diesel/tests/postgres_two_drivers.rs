@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use tenantry_core::{DynFactory, EitherFactory, PoolFactory, TenantId, TenantPools};
 use tenantry_diesel::PostgresConnection;
 use tenantry_diesel::tokio_postgres::Config;
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 use tenantry_testkit::{PrivatePostgres, Sampler};
 use tokio::task::JoinSet;
 
@@ -105,7 +105,7 @@ async fn by_sqlx(connection: &mut tenantry_sqlx::Connection<Postgres>) -> String
 }
 
 fn builder<F: PoolFactory>(factory: F, per_tenant: u32) -> TenantPools<F> {
-    TenantPools::builder(factory)
+    patient(TenantPools::builder(factory))
         .max_connections(BUDGET)
         .max_connections_per_tenant(per_tenant)
         .acquire_timeout(Duration::from_secs(120))

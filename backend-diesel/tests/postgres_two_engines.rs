@@ -13,6 +13,7 @@ use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use tenantry_core::{Created, DynConnection, DynFactory, TenantPools};
 use tenantry_diesel::{PostgresConnection, PostgresFactory, SqliteConnection, SqliteFactory};
 use tenantry_testkit::PrivatePostgres;
+use tenantry_testkit::servers::patient;
 
 const LONG: Duration = Duration::from_secs(60);
 const BUDGET: u32 = 2;
@@ -80,7 +81,7 @@ impl Service {
             let large = is_large.lock().expect("no panic").contains(tenant.as_str());
             if large { &postgres } else { &sqlite }.clone()
         });
-        let pools = TenantPools::builder(factory).max_connections(BUDGET).max_connections_per_tenant(1);
+        let pools = patient(TenantPools::builder(factory)).max_connections(BUDGET).max_connections_per_tenant(1);
         Self { server, folder, large, pools: pools.build().expect("settings") }
     }
 

@@ -2,15 +2,13 @@
 
 mod support;
 
-use std::time::Duration;
-
-use sqlx::{Acquire, Executor, MySql, QueryBuilder};
+use sqlx::{Acquire, AssertSqlSafe, Connection as _, Executor, MySql, MySqlConnection, QueryBuilder};
 use support::mysql::{Lease, Server, options};
 use support::{PATIENCE, in_time, polled_once, tenant};
 use tenantry_core::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision, TenantPools};
 use tenantry_sqlx::{Error, MySqlFactory};
 use tenantry_testkit::PrivateMariaDb;
-use tenantry_testkit::servers::User;
+use tenantry_testkit::servers::{User, patient};
 
 async fn count(lease: &mut Lease) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(&mut **lease).await.expect("a count")
@@ -103,7 +101,7 @@ async fn a_session_that_the_server_ended_is_lost() {
     let mut lease = server.lease().await;
     let id: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&mut *lease).await.unwrap();
     let mut other = server.lease().await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(&mut *other).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut *other).await.unwrap();
     // The kill is carried out at the next statement, if it is not yet.
     let failed = in_time(async {
         loop {
@@ -142,22 +140,36 @@ async fn any_password_works_and_a_full_server_says_so() {
     let user = User::new("u@`s'er", PASSWORD).owns("acme").max_user_connections(1);
     let server = Server::on(PrivateMariaDb::builder().user(user)).await;
     let options = options(&server.server).username("u@`s'er").password(PASSWORD);
-    let factory = MySqlFactory::new(options).linger(Duration::from_millis(100));
+    let factory = MySqlFactory::new(options);
     let first = factory.connect(&server.acme).await.unwrap();
     let error = factory.connect(&server.acme).await.unwrap_err();
     assert_eq!(factory.classify(&error), FailureKind::ServerFull, "{error:?}");
     factory.close(first, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_close_says_goodbye_when_a_cancelled_query_has_ended() {
+    let server = Server::new().await;
+    let mut watcher = MySqlConnection::connect_with(&options(&server.server)).await.unwrap();
     for _ in 0..5 {
-        let mut connection = factory.connect(&server.acme).await.expect("the server has let go");
-        assert!(polled_once((&mut connection).execute("SELECT SLEEP(0.3)")));
-        in_time(factory.close(connection, PATIENCE)).await;
+        let mut lease = server.lease().await;
+        let id: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&mut *lease).await.unwrap();
+        assert!(polled_once(lease.execute("SELECT SLEEP(0.3)")));
+        in_time(server.factory.close(lease.into_inner(), PATIENCE)).await;
+        let mut count = async |of: &'static str| {
+            let sql = format!("SELECT count(*) FROM information_schema.processlist WHERE id = {id} {of}");
+            sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).fetch_one(&mut watcher).await.unwrap()
+        };
+        assert_eq!(count("AND command = 'Query'").await, 0, "it has ended");
+        // The goodbye was heard: how long a session outlives that is up to the server.
+        in_time(async { while count("").await > 0 {} }).await;
     }
 }
 
 #[tokio::test]
 async fn leases_and_pools_of_many_tasks_stay_within_the_budget() {
     let server = Server::new().await;
-    let pools = TenantPools::builder(server.factory.clone()).max_connections(3).build().unwrap();
+    let pools = patient(TenantPools::builder(server.factory.clone())).max_connections(3).build().unwrap();
     let tasks: Vec<_> = (0..12)
         .map(|task| {
             let (pools, acme) = (pools.clone(), server.acme.clone());

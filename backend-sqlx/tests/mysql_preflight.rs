@@ -8,7 +8,7 @@ use support::mysql::options;
 use tenantry_core::{Replicas, TenantPools};
 use tenantry_sqlx::MySqlFactory;
 use tenantry_testkit::PrivateMariaDb;
-use tenantry_testkit::servers::User;
+use tenantry_testkit::servers::{User, patient};
 
 /// How many the server really lets in, and what it says to the next.
 async fn let_in(options: &MySqlConnectOptions) -> (u32, u16) {
@@ -32,8 +32,10 @@ async fn what_it_says_is_what_the_server_lets_in() {
     for (name, max, refusal) in [("app", 12, 1040), ("limited", 3, 1226)] {
         let server = builder.clone().start().expect("a server");
         let login = options(&server).username(name).password("secret");
-        let pools =
-            TenantPools::builder(MySqlFactory::new(login.clone())).max_connections(2).build().expect("settings");
+        let pools = patient(TenantPools::builder(MySqlFactory::new(login.clone())))
+            .max_connections(2)
+            .build()
+            .expect("settings");
         pools.create("acme").await.expect("its own database");
         let preflight = pools.preflight("acme").await.expect("an answer");
         assert_eq!(preflight.capacity.for_this_login(), Some(max), "{preflight:?}");

@@ -286,7 +286,7 @@ async fn a_session_that_the_server_ended_is_lost() {
 
     let mut lease = cluster.lease().await;
     let pid: i32 = scalar(&mut lease, "SELECT pg_backend_pid()").await;
-    cluster.server.run("postgres", &format!("SELECT pg_terminate_backend({pid}, 5000)")).await.unwrap();
+    cluster.server.run("postgres", &format!("SELECT pg_terminate_backend({pid}, 60000)")).await.unwrap();
     assert_eq!(health(&cluster, &mut lease), Health::Clean, "nothing shows it before the next use");
     let error = in_time(cluster.factory.recycle(&mut lease)).await.unwrap_err();
     assert_eq!(cluster.factory.classify(&error), FailureKind::Unreachable);

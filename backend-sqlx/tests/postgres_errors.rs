@@ -15,7 +15,7 @@ use tenantry_core::{AcquireError, AcquireOptions, Created, Dropped, FailureKind,
 use tenantry_sqlx::{Error, PostgresFactory};
 use tenantry_testkit::PrivatePostgres;
 use tenantry_testkit::proxy::{Flow, Proxy};
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 
 type Pools = TenantPools<PostgresFactory>;
 
@@ -24,7 +24,7 @@ const PASSWORD: &str = "p@/#%:?' \"\\$&=+;{}()<>|*~`^!,ü mark3r-one";
 const WRONG_PASSWORD: &str = "@/#%:?' mark3r-two";
 
 fn pools(options: PgConnectOptions) -> Pools {
-    TenantPools::builder(PostgresFactory::new(options)).max_connections(2).build().expect("good settings")
+    patient(TenantPools::builder(PostgresFactory::new(options))).max_connections(2).build().expect("good settings")
 }
 
 async fn refused(pools: &Pools, tenant: &str) -> AcquireError<Error> {
@@ -71,9 +71,9 @@ async fn a_server_that_does_not_answer_is_told_at_the_deadline() {
     let proxy = Proxy::start((host, cluster.server.port()).into()).await.expect("a proxy");
     proxy.set_flows(Flow::BlackHole);
     let through = options(&cluster.server).port(proxy.address().port());
-    let pools = TenantPools::builder(PostgresFactory::new(through))
+    let pools = patient(TenantPools::builder(PostgresFactory::new(through)))
         .max_connections(2)
-        .connect_timeout(Duration::from_millis(200))
+        .connect_timeout(Duration::from_secs(1))
         .build()
         .expect("good settings");
     // The caller's own deadline is first, then the connect's.
@@ -227,7 +227,7 @@ async fn a_password_of_any_characters_works_and_is_in_no_text_no_debug_and_no_lo
 
     let factory = PostgresFactory::new(right);
     let mut shown = format!("{factory:?} {:#?}", factory.clone().resolver(|_| async { Err(Error::no_such_tenant()) }));
-    let builder = TenantPools::builder(factory).max_connections(4).lease_warn_after(Duration::from_millis(1));
+    let builder = patient(TenantPools::builder(factory)).max_connections(4).lease_warn_after(Duration::from_millis(1));
     shown += &format!("{builder:?} {builder:#?}");
     let good = builder.build().expect("good settings");
     in_time(good.create("acme")).await.expect("it logs in");

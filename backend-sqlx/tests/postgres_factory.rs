@@ -5,7 +5,8 @@ mod support;
 use std::error::Error as _;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use support::postgres::{Cluster, options};
 use support::{PATIENCE, in_time, polled_once, tenant};
 use tenantry_core::{Created, Dropped, FailureKind, NativePool, PoolFactory, Provision, ServerId};
@@ -150,15 +151,19 @@ async fn a_full_server_says_so() {
 }
 
 #[tokio::test]
-async fn the_server_has_let_go_when_a_close_resolves() {
-    let server = PrivatePostgres::builder().role(Role::new("app", "app").connection_limit(1)).start().unwrap();
-    server.run("postgres", "CREATE DATABASE acme").await.unwrap();
-    let factory = as_role(&server, "app", "app").linger(Duration::from_millis(100));
+async fn a_close_says_goodbye_when_a_cancelled_query_has_ended() {
+    let cluster = Cluster::new().await;
+    let mut watcher = PgConnection::connect_with(&options(&cluster.server)).await.unwrap();
+    let works = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'acme' AND state = 'active'";
     for _ in 0..5 {
-        let mut connection = factory.connect(&tenant("acme")).await.expect("room for one");
+        let mut connection = cluster.factory.connect(&cluster.acme).await.unwrap();
         // Cancelled after it was sent: the server works on, and reads no goodbye meanwhile.
         assert!(polled_once(sqlx::raw_sql("SELECT pg_sleep(0.3)").execute(&mut connection)));
-        in_time(factory.close(connection, PATIENCE)).await;
+        in_time(cluster.factory.close(connection, PATIENCE)).await;
+        let at_work: i64 = sqlx::query_scalar(works).fetch_one(&mut watcher).await.unwrap();
+        assert_eq!(at_work, 0, "it has ended");
+        // The goodbye was heard: how long a session outlives that is up to the server.
+        in_time(cluster.server.until(|now| now.in_database("acme") == 0)).await.unwrap();
     }
 }
 
@@ -232,5 +237,5 @@ async fn a_pool_of_sqlxs_own_holds_no_more_than_asked_for_and_is_empty_when_clos
     in_time(pool.close_event()).await;
     drop(one);
     in_time(closing).await.unwrap();
-    assert_eq!(cluster.server.sample().await.unwrap().in_database("acme"), 0);
+    cluster.server.until(|sample| sample.in_database("acme") == 0).await.unwrap();
 }

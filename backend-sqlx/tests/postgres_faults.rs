@@ -12,6 +12,7 @@ use support::postgres::{Cluster, app, make_databases, server_for_many_logins};
 use tenantry_core::{AcquireError, AcquireOptions, Created, LimitError, LimitScope, TenantPools};
 use tenantry_sqlx::{Error, PostgresFactory};
 use tenantry_testkit::Sampler;
+use tenantry_testkit::servers::patient;
 use tokio::task::JoinSet;
 
 type Pools = TenantPools<PostgresFactory>;
@@ -37,7 +38,7 @@ async fn pools_that_have_grown_to_their_size_are_within_the_budget() {
     let (server, options) = server_for_many_logins(app());
     let names = names(8);
     make_databases(&server, &names).await;
-    let pools = TenantPools::builder(PostgresFactory::new(options))
+    let pools = patient(TenantPools::builder(PostgresFactory::new(options)))
         .max_connections(BUDGET)
         .max_connections_per_tenant(3)
         .build()
@@ -75,7 +76,7 @@ async fn slow_queries_of_many_tenants_and_creations_stay_within_the_servers_plac
     let (server, options) = server_for_many_logins(app().connection_limit(PLACES));
     let names = names(30);
     make_databases(&server, &names).await;
-    let pools = TenantPools::builder(PostgresFactory::new(options))
+    let pools = patient(TenantPools::builder(PostgresFactory::new(options)))
         .max_connections(PLACES)
         .max_connections_per_tenant(3)
         .acquire_timeout(Duration::from_secs(600))
@@ -101,7 +102,9 @@ async fn slow_queries_of_many_tenants_and_creations_stay_within_the_servers_plac
     }
     in_time(pools.close()).await;
     let seen = sampler.stop().await.expect("what it saw");
-    assert!(seen.most_of_role["app"] <= u64::from(PLACES) && seen.samples > 50, "{seen:?}");
+    // That the sampler saw the load is not a matter of how many samples there were.
+    let most = seen.most_of_role["app"];
+    assert!((u64::from(PLACES / 2)..=u64::from(PLACES)).contains(&most), "{seen:?}");
 }
 
 /// Fault B3: a task that held a transaction acquired again for the same tenant, and waited for itself.
@@ -109,7 +112,7 @@ async fn slow_queries_of_many_tenants_and_creations_stay_within_the_servers_plac
 async fn a_task_that_acquires_again_is_told_that_it_waits_for_itself_and_its_transaction_goes_on() {
     for cap in [1, 2] {
         let cluster = Cluster::new().await;
-        let pools = TenantPools::builder(cluster.factory.clone())
+        let pools = patient(TenantPools::builder(cluster.factory.clone()))
             .max_connections(5)
             .max_connections_per_tenant(cap)
             .build()
@@ -161,7 +164,8 @@ async fn an_outage_costs_few_connects_however_many_call_and_all_are_served_after
     let mut cluster = Cluster::new().await;
     let names = names(5);
     make_databases(&cluster.server, &names).await;
-    let pools = TenantPools::builder(cluster.factory.clone()).max_connections(20).build().expect("good settings");
+    let pools =
+        patient(TenantPools::builder(cluster.factory.clone())).max_connections(20).build().expect("good settings");
     for name in &names {
         drop(in_time(pools.acquire(name)).await.expect("a lease"));
     }

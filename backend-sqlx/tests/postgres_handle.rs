@@ -10,6 +10,7 @@ use support::postgres::Cluster;
 use support::{in_time, polled_once, tenant};
 use tenantry_core::{AcquireError, AcquireOptions, FailureKind, LimitScope, TenantPools};
 use tenantry_sqlx::{PostgresFactory, TenantHandle, refused};
+use tenantry_testkit::servers::patient;
 
 /// Fails inside of a transaction.
 const OUTSIDE: &str = "VACUUM note";
@@ -24,7 +25,7 @@ struct Shop {
 impl Shop {
     async fn new() -> Self {
         let cluster = Cluster::new().await;
-        let pools = TenantPools::builder(cluster.factory.clone())
+        let pools = patient(TenantPools::builder(cluster.factory.clone()))
             .max_connections(1)
             .validate_after_idle(Duration::from_secs(3600))
             .build()

@@ -13,7 +13,7 @@ use tenantry_core::{Created, Dropped, FailureKind, Health, PoolFactory, Provisio
 use tenantry_sqlx::{Error, PostgresFactory};
 use tenantry_testkit::PrivatePostgres;
 use tenantry_testkit::conformance::{Subject, Suite};
-use tenantry_testkit::servers::{PoolMode, PrivatePgBouncer};
+use tenantry_testkit::servers::{PoolMode, PrivatePgBouncer, patient};
 
 /// A PostgreSQL whose logins cost little, and a PgBouncer before it. The latter is named first, as its end comes first.
 fn start(mode: PoolMode, settings: &[(&str, &str)]) -> (PrivatePgBouncer, PrivatePostgres) {
@@ -72,7 +72,7 @@ async fn session_mode_with_a_limit_for_the_user_is_a_budget_for_all_databases_an
     support::postgres::make_databases(&server, &names).await;
     let patience = Duration::from_secs(60);
     let process = || {
-        let builder = TenantPools::builder(factory.clone()).max_connections(2).acquire_timeout(patience);
+        let builder = patient(TenantPools::builder(factory.clone())).max_connections(2).acquire_timeout(patience);
         builder.connect_timeout(patience).build().expect("good settings")
     };
     let processes = [process(), process()];
@@ -114,7 +114,7 @@ async fn a_database_that_is_missing_and_a_wrong_password_are_called_so() {
 #[tokio::test]
 async fn databases_are_made_and_dropped_although_pgbouncer_keeps_sessions_in_them() {
     for mode in [PoolMode::Session, PoolMode::Transaction] {
-        let (bouncer, server) = start(mode, &[("query_wait_timeout", "1")]);
+        let (bouncer, server) = start(mode, &[("query_wait_timeout", "3")]);
         let (factory, acme) = (factory(&bouncer, &server), tenant("acme"));
         assert_eq!(factory.create(&acme).await.expect("made"), Created::New);
         assert_eq!(factory.create(&acme).await.expect("there"), Created::AlreadyThere);
@@ -149,7 +149,7 @@ async fn transaction_mode_serves_explicit_transactions_and_statements_without_pa
     let (bouncer, server) = start(PoolMode::Transaction, &[ALWAYS_ANOTHER]);
     let options = through(&bouncer, &server).statement_cache_capacity(0);
     let factory = PostgresFactory::new(options).behind_pgbouncer();
-    let pools = TenantPools::builder(factory).max_connections(2).build().expect("good settings");
+    let pools = patient(TenantPools::builder(factory)).max_connections(2).build().expect("good settings");
     pools.create("acme").await.expect("a database");
     for number in 0..5 {
         let mut lease = pools.acquire("acme").await.expect("a connection");

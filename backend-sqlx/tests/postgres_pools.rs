@@ -9,11 +9,11 @@ use support::postgres::{Cluster, options};
 use support::{PATIENCE, in_time, polled_once};
 use tenantry_core::{Created, Dropped, Lease, TenantPools};
 use tenantry_sqlx::PostgresFactory;
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 use tenantry_testkit::{PrivatePostgres, Sampler};
 
 fn one_connection(factory: PostgresFactory) -> TenantPools<PostgresFactory> {
-    TenantPools::builder(factory)
+    patient(TenantPools::builder(factory))
         .max_connections(1)
         .validate_after_idle(Duration::from_secs(3600))
         .build()
@@ -49,7 +49,8 @@ async fn the_server_never_refuses_a_connection_that_the_budget_allows() {
         .start()
         .unwrap();
     let factory = PostgresFactory::new(options(&server).username("app").password("app"));
-    let pools = TenantPools::builder(factory).max_connections(BUDGET).max_connections_per_tenant(2).build().unwrap();
+    let pools =
+        patient(TenantPools::builder(factory)).max_connections(BUDGET).max_connections_per_tenant(2).build().unwrap();
     let tenants: Vec<String> = (0..6).map(|n| format!("tenant-{n}")).collect();
     for tenant in &tenants {
         assert_eq!(in_time(pools.create(tenant)).await.unwrap(), Created::New);
@@ -83,14 +84,17 @@ async fn the_server_never_refuses_a_connection_that_the_budget_allows() {
         assert_eq!(in_time(pools.drop_database(tenant)).await.unwrap(), Dropped::Gone);
     }
     in_time(pools.close()).await;
-    assert_eq!(server.sample().await.unwrap().of_role("app"), 0);
+    server.until(|sample| sample.of_role("app") == 0).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_pool_lease_is_a_pool_of_sqlxs_own() {
     let cluster = Cluster::new().await;
-    let pools =
-        TenantPools::builder(cluster.factory.clone()).max_connections(4).max_connections_per_tenant(3).build().unwrap();
+    let pools = patient(TenantPools::builder(cluster.factory.clone()))
+        .max_connections(4)
+        .max_connections_per_tenant(3)
+        .build()
+        .unwrap();
     let lease = in_time(pools.acquire_pool("acme", 2)).await.unwrap();
     let pool: &sqlx::PgPool = &lease;
     sqlx::query("INSERT INTO note (text) VALUES ('a')").execute(pool).await.unwrap();

@@ -9,7 +9,7 @@ use support::postgres::options;
 use tenantry_core::{CapacityLimit, FailureKind, Preflight, Replicas, TenantPools};
 use tenantry_sqlx::PostgresFactory;
 use tenantry_testkit::PrivatePostgres;
-use tenantry_testkit::servers::Role;
+use tenantry_testkit::servers::{Role, patient};
 
 const MAX: u32 = 12;
 
@@ -21,7 +21,7 @@ fn server() -> PrivatePostgres {
 
 async fn preflight(options: &PgConnectOptions, budget: u32, tenant: &str) -> Preflight {
     let factory = PostgresFactory::new(options.clone());
-    let pools = TenantPools::builder(factory).max_connections(budget).build().expect("good settings");
+    let pools = patient(TenantPools::builder(factory)).max_connections(budget).build().expect("good settings");
     let preflight = pools.preflight(tenant).await.expect("an answer");
     assert_eq!((pools.stats().idle, pools.stats().totals.connects), (1, 1), "clean, and one of the budget");
     pools.close().await;
@@ -97,7 +97,7 @@ async fn a_budget_that_it_calls_fitting_is_served_by_all_replicas_at_once_and_on
 
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        let builder = TenantPools::builder(PostgresFactory::new(app.clone())).max_connections(3);
+        let builder = patient(TenantPools::builder(PostgresFactory::new(app.clone()))).max_connections(3);
         replicas.push(builder.max_connections_per_tenant(3).build().expect("good settings"));
     }
     let mut leases = Vec::new();
@@ -117,7 +117,8 @@ async fn a_budget_that_it_calls_fitting_is_served_by_all_replicas_at_once_and_on
 async fn a_role_that_may_not_ask_is_told_so_and_the_error_holds_no_password() {
     let server = server();
     let wrong = options(&server).username("app").password("wrong-MARKER");
-    let pools = TenantPools::builder(PostgresFactory::new(wrong)).max_connections(2).build().expect("good settings");
+    let pools =
+        patient(TenantPools::builder(PostgresFactory::new(wrong))).max_connections(2).build().expect("good settings");
     let error = pools.preflight("postgres").await.expect_err("a wrong password");
     let tenantry_core::PreflightError::Acquire(tenantry_core::AcquireError::Connect { kind, .. }) = &error else {
         panic!("{error:?}")

@@ -11,6 +11,7 @@ use support::postgres::{app, make_databases, server_for_many_logins};
 use tenantry_core::{Lease, TenantPools};
 use tenantry_sqlx::PostgresFactory;
 use tenantry_testkit::PrivatePostgres;
+use tenantry_testkit::servers::patient;
 
 const CONNECTIONS: usize = 20;
 const TENANTS: usize = 4;
@@ -36,7 +37,7 @@ async fn restarted(validate_after_idle: Duration) -> (PrivatePostgres, Pools) {
     let (mut server, options) = server_for_many_logins(app());
     let tenants: Vec<String> = (0..TENANTS).map(tenant_of).collect();
     make_databases(&server, &tenants).await;
-    let pools = TenantPools::builder(PostgresFactory::new(options))
+    let pools = patient(TenantPools::builder(PostgresFactory::new(options)))
         .max_connections(CONNECTIONS as u32)
         .validate_after_idle(validate_after_idle)
         .build()

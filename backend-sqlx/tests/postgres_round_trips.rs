@@ -11,6 +11,7 @@ use support::postgres::{Cluster, options};
 use tenantry_core::{Lease, TenantPools};
 use tenantry_sqlx::PostgresFactory;
 use tenantry_testkit::proxy::Proxy;
+use tenantry_testkit::servers::patient;
 
 const TIMES: u64 = 100;
 const QUERY: &str = "SELECT count(*) FROM note";
@@ -29,7 +30,7 @@ impl Wire {
         let host: std::net::IpAddr = cluster.server.host().parse().expect("an address");
         let proxy = Proxy::start((host, cluster.server.port()).into()).await.expect("a proxy");
         let factory = PostgresFactory::new(options(&cluster.server).port(proxy.address().port()));
-        let pools = TenantPools::builder(factory)
+        let pools = patient(TenantPools::builder(factory))
             .max_connections(1)
             .validate_after_idle(Duration::from_secs(3600))
             .build()

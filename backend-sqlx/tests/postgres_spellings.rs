@@ -8,6 +8,7 @@ use support::in_time;
 use support::postgres::Cluster;
 use tenantry_core::{Health, Lease, PoolFactory, TenantPools};
 use tenantry_sqlx::PostgresFactory;
+use tenantry_testkit::servers::patient;
 
 #[derive(Debug, FromRow)]
 struct Note {
@@ -17,7 +18,7 @@ struct Note {
 
 /// A lease as users have it. It outlives its manager.
 async fn lease(factory: &PostgresFactory) -> Lease<PostgresFactory> {
-    let pools = TenantPools::builder(factory.clone()).max_connections(2).build().expect("good settings");
+    let pools = patient(TenantPools::builder(factory.clone())).max_connections(2).build().expect("good settings");
     in_time(pools.acquire("acme")).await.expect("a lease")
 }
 

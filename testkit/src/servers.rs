@@ -18,6 +18,10 @@ mod sampler;
 mod supervisor;
 mod template;
 
+use std::time::Duration;
+
+use tenantry_core::{Builder, PoolFactory};
+
 #[cfg(feature = "tls")]
 pub use certificate::Authority;
 pub use certificate::Certificate;
@@ -33,3 +37,20 @@ pub use postgres::{PostgresBuilder, PostgresError, PrivatePostgres, Role, Strang
 pub(crate) use sampler::Watcher;
 #[cfg(feature = "postgres")]
 pub use sampler::{Sample, Sampler, Seen};
+
+/// Gives pools on a real server a minute for whatever they do with it (acquire, connect, recycle, close), so that a busy machine
+/// is not taken for a fault. What a test is about is set afterwards.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tenantry_core::{ConfigError, PoolFactory, TenantPools};
+/// use tenantry_testkit::servers::patient;
+///
+/// fn pools<F: PoolFactory>(factory: F) -> Result<TenantPools<F>, ConfigError> {
+///     patient(TenantPools::builder(factory)).max_connections(4).connect_timeout(Duration::from_secs(1)).build()
+/// }
+/// ```
+pub fn patient<F: PoolFactory>(builder: Builder<F>) -> Builder<F> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    builder.acquire_timeout(MINUTE).connect_timeout(MINUTE).recycle_timeout(MINUTE).close_timeout(MINUTE)
+}

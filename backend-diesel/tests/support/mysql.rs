@@ -17,7 +17,7 @@ use tenantry_testkit::PrivateMariaDb;
 use tenantry_testkit::servers::MariaDbBuilder;
 
 /// Long enough for anything that works, short enough to see what does not.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn tenant(name: &str) -> TenantId {
     name.parse().expect("a tenant")
@@ -25,7 +25,7 @@ pub fn tenant(name: &str) -> TenantId {
 
 /// Fails the test instead of hanging it.
 pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("still not done after 20 s")
+    tokio::time::timeout(PATIENCE, what).await.expect("still not done after a minute")
 }
 
 /// Polls a future once and drops it, as a timeout does; true if it was cut off by that.
@@ -42,6 +42,13 @@ pub fn opts(server: &PrivateMariaDb) -> OptsBuilder {
 pub async fn ask<T: FromRow + Send + 'static>(server: &PrivateMariaDb, statement: &str) -> Vec<T> {
     let mut conn = Conn::new(opts(server).prefer_socket(false)).await.expect("the superuser is let in");
     conn.query(statement).await.expect("an answer")
+}
+
+/// Ends a session, and waits for its end: the server's word alone says that it will.
+pub async fn kill(server: &PrivateMariaDb, id: i64) {
+    let _: Vec<u8> = ask(server, &format!("KILL {id}")).await;
+    let there = format!("SELECT 1 FROM information_schema.processlist WHERE id = {id}");
+    in_time(async { while !ask::<u8>(server, &there).await.is_empty() {} }).await;
 }
 
 /// A server with the database of the tenant `acme` on it.

@@ -136,7 +136,7 @@ impl Subject for Cluster {
 
     async fn kill(&self, connection: &mut Connection<Postgres>) -> Result<(), NotPossible> {
         let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.expect("an id");
-        let end = format!("SELECT pg_terminate_backend({pid}, 5000)");
+        let end = format!("SELECT pg_terminate_backend({pid}, 60000)");
         self.server.run("postgres", &end).await.expect("a superuser may");
         Ok(())
     }

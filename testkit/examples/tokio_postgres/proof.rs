@@ -107,7 +107,7 @@ impl Subject for Cluster {
 
     async fn kill(&self, connection: &mut Connection) -> Result<(), NotPossible> {
         let pid: i32 = connection.query("SELECT pg_backend_pid()", &[]).await.expect("an answer")[0].get(0);
-        let end = format!("SELECT pg_terminate_backend({pid}, 5000)");
+        let end = format!("SELECT pg_terminate_backend({pid}, 60000)");
         self.server.run("postgres", &end).await.expect("a superuser may");
         Ok(())
     }

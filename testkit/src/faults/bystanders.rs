@@ -9,13 +9,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::visit::{Outcome, SERVED, visit};
-use super::{Driver, FAR, NEAR, Trouble};
+use super::{Driver, FAR, Fault, NEAR, Trouble};
 
 /// Tenants on each server, each visited by one task.
 pub(super) const ON_EACH: u32 = 2;
 
 /// Visits of all together before a fault begins.
 const CALM_VISITS: u64 = 160;
+
+/// How long they wait for an answer that must come.
+const LONG: Duration = Duration::from_secs(20);
 
 /// Time to think between two visits, so that the machine is not busy with them alone.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -106,12 +109,14 @@ impl Seen {
 
 impl Bystanders {
     /// Starts them.
-    pub(super) fn start<D: Driver>(pools: &TenantPools<D::Factory>, patience: Duration) -> Self {
+    pub(super) fn start<D: Driver>(pools: &TenantPools<D::Factory>, fault: Fault) -> Self {
         let (tally, phase) = (Arc::new(Tally::default()), watch::Sender::new(Phase::Calm));
         let mut tasks = JoinSet::new();
         for (side, number) in [NEAR, FAR].into_iter().flat_map(|side| (0..ON_EACH).map(move |number| (side, number))) {
             let (pools, tally, phase) = (pools.clone(), Arc::clone(&tally), phase.subscribe());
             let tenant = format!("{side}-{number}");
+            // Whom the fault does not reach is not hurried: a busy machine is no failure.
+            let patience = if side == NEAR && fault.hits_the_whole_server() { fault.patience() } else { LONG };
             tasks.spawn(async move {
                 // Their connects are not what is measured, and on a busy machine one may take too long.
                 while let Outcome { word, retry_after } = visit::<D>(&pools, &tenant, patience).await

@@ -53,7 +53,7 @@ impl Fault {
 
     /// Whether nothing but time ends the waiting for an answer.
     fn is_silent(self) -> bool {
-        matches!(self, Self::Delay(_) | Self::BlackHole(_) | Self::Reset(Direction::ToServer) | Self::Freeze)
+        matches!(self, Self::BlackHole(_) | Self::Reset(Direction::ToServer) | Self::Freeze)
     }
 
     /// `connect_timeout` and `acquire_timeout`. Short where they alone end the waiting, and long where somebody answers,

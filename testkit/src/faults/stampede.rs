@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenantry_core::{FailureKind, Health, PoolFactory, ServerId, TenantId, TenantPools};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::visit::{FAILED, GAVE_UP, SERVED, visit};
 use super::{CHEAP, Driver, Login, Logins, NEAR, PASSWORD, ROLE, Trouble};
@@ -16,8 +16,8 @@ use crate::servers::{PrivatePostgres, Role};
 /// Connects under way at once, of all tenants together.
 const MAX_CONNECTING: u32 = 4;
 
-/// Visits within which each tenant is served.
-const VISITS: usize = 100;
+/// How long it may take until each tenant is served. Generous, as a machine that runs tests is busy.
+const LONG: Duration = Duration::from_secs(60);
 
 /// What a tenant hears of a server that is down, at a try and between tries.
 const DOWN: &str = "Connect(Unreachable)";
@@ -113,8 +113,8 @@ fn visitors<D: Driver>(pools: &TenantPools<Gauged<D::Factory>>, names: Vec<Strin
     for name in names {
         let pools = pools.clone();
         visitors.spawn(async move {
-            let mut met_dead = 0;
-            for _ in 0..VISITS {
+            let (mut met_dead, start) = (0, Instant::now());
+            while start.elapsed() < LONG {
                 let outcome = visit::<GaugedDriver<D>>(&pools, &name, Duration::from_secs(20)).await;
                 match outcome.word.as_str() {
                     SERVED => return met_dead,
