@@ -17,10 +17,12 @@
 //! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits (the permit's
 //! life is drawn there, at `State`), `victims.rs` keeps the order in which idle connections make room, `queue.rs` keeps the
 //! waiters, `serve.rs` decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
-//! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `lifecycle.rs`
+//! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `affairs.rs` what stands
+//! beside a tenant while it waits, `lifecycle.rs`
 //! is what operators do, `refusal.rs` makes the "no" and `pace.rs` when to come again, `decision.rs` has the types of the
 //! answers, `warm.rs` is the warm path, `check.rs` numbers the invariants.
 
+mod affairs;
 mod background;
 mod budget;
 mod check;
@@ -52,6 +54,7 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use self::affairs::Affairs;
 use self::background::Share;
 use self::budget::{Claim, Permit, Scope, State};
 use self::failure::Due;
@@ -102,6 +105,8 @@ pub struct Ledger<C, E> {
     settings: Settings,
     permits: Slots<OfPermit, Permit<C>>,
     tenants: Slots<OfTenant, Tenant<E>>,
+    /// What stands beside the tenants of whom somebody waits, or something is on its way.
+    affairs: Slots<(), Affairs>,
     by_name: HashTable<u32>,
     /// Of the tenants, those that stand for work beside the tenants' own connections.
     maintenance_lines: usize,
@@ -120,8 +125,6 @@ pub struct Ledger<C, E> {
     clock: u64,
     /// When something that rests may be tried again.
     due: BTreeSet<(Moment, Due)>,
-    /// The open connections by the end of their lifetime.
-    expiries: BTreeSet<(Moment, u32)>,
     /// Tenants that hold nothing, the longest quiet first.
     quiet: List<InQuiet>,
     /// The same, of those whose database does not exist.
@@ -157,6 +160,7 @@ impl<C, E> Ledger<C, E> {
             settings,
             permits: Slots::new(),
             tenants: Slots::new(),
+            affairs: Slots::new(),
             by_name: HashTable::new(),
             maintenance_lines: 0,
             hasher: DefaultHashBuilder::default(),
@@ -166,7 +170,6 @@ impl<C, E> Ledger<C, E> {
             gathering: None,
             clock: 0,
             due: BTreeSet::new(),
-            expiries: BTreeSet::new(),
             quiet: List::new(),
             strangers: List::new(),
             latest: Moment::START,
@@ -221,7 +224,7 @@ impl<C, E> Ledger<C, E> {
 
     fn take_or_wait(&mut self, tenant: u32, ask: Ask, now: Moment) -> Decision<C, E> {
         if ask.pool == 0
-            && !self.tenants[tenant].stands_before(ask.background)
+            && !self.affairs(tenant).stands_before(ask.background)
             && let Some(permit) = self.find_fit(tenant, ask.background, true, now)
         {
             return Decision::Take(self.take(permit, ask, now));
@@ -251,7 +254,7 @@ impl<C, E> Ledger<C, E> {
             Mode::Removed => return TryDecision::NotIdle,
             Mode::Active => {}
         }
-        let first = !self.tenants[tenant].stands_before(false);
+        let first = !self.affairs(tenant).stands_before(false);
         let fit = if first { self.find_fit(tenant, false, false, now) } else { None };
         let ask = Ask { caller, ..Ask::default() };
         let decision = fit.map_or(TryDecision::NotIdle, |permit| TryDecision::Take(self.take(permit, ask, now)));
@@ -268,7 +271,7 @@ impl<C, E> Ledger<C, E> {
             unreachable!("what stands in a list of idle connections is idle")
         };
         let entry = &mut self.permits[permit];
-        (entry.caller, entry.run_since) = (ask.caller, now);
+        (entry.caller, entry.run_since) = (ask.caller as u32, now);
         let tenant = entry.tenant;
         self.tenants[tenant].tally.warm_hit();
         self.counters.warm_hits += 1;
@@ -424,7 +427,6 @@ impl<C, E> Ledger<C, E> {
         let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
         let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
         self.permits[index].expires_at = now + lifetime;
-        self.expiries.insert((self.permits[index].expires_at, index));
         self.enter(index, State::InUse, now);
         self.server_took_one(server);
         if self.is_retired(index, now) {
@@ -462,7 +464,6 @@ impl<C, E> Ledger<C, E> {
                 reason,
             });
         }
-        self.expiries.remove(&(self.permits[permit].expires_at, permit));
         let before = self.enter(permit, State::CLOSING, now);
         self.stop_lending(permit);
         self.unpin(permit);
@@ -482,7 +483,7 @@ impl<C, E> Ledger<C, E> {
         self.free_permit(index, now);
         if let Claim::Promised(promise) = claim {
             let tenant = promise.tenant.index();
-            self.tenants[tenant].lateness = 0;
+            self.affairs_mut(tenant).lateness = 0;
             self.keep_promise(tenant, now);
             self.settle(tenant, now);
         }

@@ -76,7 +76,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Whether the next of the tenant's waiters that nothing is on its way to, of whom there is one, is background work.
     pub(super) fn next_is_background(&self, tenant: u32) -> bool {
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         self.coming(tenant) >= entry.line.len() - entry.background_in_line
     }
 

@@ -37,8 +37,8 @@ pub(super) struct Permit<C> {
     pub(super) used_at: Moment,
     /// Its lease was reported as held for long.
     pub(super) warned: bool,
-    /// The task that took it, 0 where unknown.
-    pub(super) caller: u64,
+    /// The task that took it, 0 where unknown: the lower half of its number, as two that are the same in it do not live at a time.
+    pub(super) caller: u32,
     pub(super) in_tenant: Link,
     pub(super) in_server: Link,
     /// Grows with each entry of any server's list, so that the oldest of one can be compared with that of another.
@@ -240,7 +240,9 @@ impl<C, E> Ledger<C, E> {
             ledger.total.counts.add(place);
         });
         debug_assert!(self.total.counts.all <= self.total.cap, "a permit is taken only where one is free");
-        self.tenants[tenant].opening += u32::from(place == Place::Opening);
+        if place == Place::Opening {
+            self.affairs_mut(tenant).opening += 1;
+        }
         self.share.taken += u32::from(background);
         self.touch(tenant, now);
         self.permits.insert(Permit {
@@ -275,17 +277,19 @@ impl<C, E> Ledger<C, E> {
             self.servers[entry.server as usize].scope.counts.shift(from, to);
             self.total.counts.shift(from, to);
         }
-        if matches!(state, State::Recycling) {
-            tenant.recycling += 1;
+        entry.since = now;
+        let (tenant, away) = (entry.tenant, std::mem::take(&mut entry.away));
+        let begins = matches!(state, State::Recycling);
+        let before = std::mem::replace(&mut entry.state, state);
+        if begins {
+            self.affairs_mut(tenant).recycling += 1;
         }
-        match entry.state {
-            _ if entry.away => entry.away = false,
-            State::Recycling => tenant.recycling -= 1,
-            State::Opening => tenant.opening -= 1,
+        match before {
+            _ if away => {}
+            State::Recycling => self.affairs_mut(tenant).recycling -= 1,
+            State::Opening => self.affairs_mut(tenant).opening -= 1,
             _ => {}
         }
-        entry.since = now;
-        let (tenant, before) = (entry.tenant, std::mem::replace(&mut entry.state, state));
         self.refresh(tenant);
         before
     }
@@ -304,7 +308,9 @@ impl<C, E> Ledger<C, E> {
         self.share.taken -= u32::from(entry.background);
         self.servers[server as usize].scope.gave_back();
         self.total.gave_back();
-        self.tenants[tenant].opening -= u32::from(place == Place::Opening && !entry.away);
+        if place == Place::Opening && !entry.away {
+            self.affairs_mut(tenant).opening -= 1;
+        }
         self.overdue -= u32::from(matches!(entry.state, State::Closing { overdue: true, .. }));
         if place != Place::Closing {
             self.came_back(tenant, server, now);
@@ -348,11 +354,13 @@ impl<C, E> Ledger<C, E> {
         match std::mem::replace(entry, claim) {
             Claim::Spare => {
                 self.servers[server].victims.closing.remove(&mut self.permits, closing);
-                self.tenants[owner].spare.remove(&mut self.permits, closing);
+                let affairs = self.affairs_at(owner);
+                self.affairs[affairs].spare.remove(&mut self.permits, closing);
                 self.refresh(owner);
             }
             Claim::Promised(promise) => {
-                self.tenants[promise.tenant.index()].promises.remove(&mut self.permits, closing);
+                let affairs = self.affairs_at(promise.tenant.index());
+                self.affairs[affairs].promises.remove(&mut self.permits, closing);
                 self.servers[promise.server as usize].promised -= u32::from(promise.opens);
                 self.share.promised -= u32::from(promise.background);
                 self.refresh(promise.tenant.index());
@@ -363,11 +371,13 @@ impl<C, E> Ledger<C, E> {
             Claim::Spare => {
                 self.permits[closing].order = self.next_order();
                 self.servers[server].victims.closing.push(&mut self.permits, closing);
-                self.tenants[owner].spare.push(&mut self.permits, closing);
+                let affairs = self.affairs_at(owner);
+                self.affairs[affairs].spare.push(&mut self.permits, closing);
                 self.refresh(owner);
             }
             Claim::Promised(promise) => {
-                self.tenants[promise.tenant.index()].promises.push(&mut self.permits, closing);
+                let affairs = self.affairs_at(promise.tenant.index());
+                self.affairs[affairs].promises.push(&mut self.permits, closing);
                 self.servers[promise.server as usize].promised += u32::from(promise.opens);
                 self.share.promised += u32::from(promise.background);
                 self.refresh(promise.tenant.index());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::Ledger;
 use super::budget::{Claim, Counts, Place, State};
+use super::moment::Moment;
 use super::queue::Answer;
 use super::tenants::Mode;
 
@@ -29,10 +30,11 @@ impl<C, E> Ledger<C, E> {
     /// 11. At most one waiter gathers permits for a pool lease; what is gathered is in the state `Pool`.
     /// 12. Closed means that nobody waits and nothing is idle or granted; nobody waits for a tenant that is not active.
     /// 13. A tenant is in the table under its name, and in the list of the quiet exactly while it holds nothing.
-    /// 14. An open connection stands among the expiries until its time came, nothing else does.
+    /// 14. The lifetime of every open connection ends.
     /// 15. What is charged to background work is counted, and at most its share, except what a lowered share found taken.
     /// 16. Each connection that was opened is idle or in use, or was closed for one reason. No tenant has counted what the
     ///     totals have not, and those whose last connect failed are as many as are said to be unavailable.
+    /// 17. A tenant has affairs exactly while somebody of it waits, or something is on its way.
     ///
     /// # Panics
     /// When one does not hold, with its number.
@@ -47,6 +49,7 @@ impl<C, E> Ledger<C, E> {
         self.check_closed();
         self.check_share();
         self.check_tallies();
+        self.check_affairs();
     }
 
     fn check_counts(&self) {
@@ -130,23 +133,20 @@ impl<C, E> Ledger<C, E> {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
             same(tenant.idle.iter(&self.permits).collect(), idle_of(&mine), "3: a tenant's idle");
             let spare = idle_of(&|index| self.permits[index].tenant == at && is_spare(index));
-            same_set(tenant.spare.iter(&self.permits).collect(), spare, "4: a tenant's spare closings");
+            same_set(self.affairs(at).spare.iter(&self.permits).collect(), spare, "4: a tenant's spare closings");
         }
         for (index, permit) in self.permits.iter() {
             let open = matches!(permit.state.place(), Place::Idle | Place::InUse);
-            let listed = self.expiries.contains(&(permit.expires_at, index));
-            assert!(open || !listed, "14: only an open connection expires");
-            assert!(listed || !matches!(permit.state, State::Idle(_)), "14: every idle connection expires");
+            assert!(!open || permit.expires_at < Moment::NEVER, "14: permit {index}, which is open, does not expire");
         }
-        let open = self.total.counts.of(Place::Idle) + self.total.counts.of(Place::InUse);
-        assert!(self.expiries.len() <= open as usize, "14: expiries of what is gone");
     }
 
     fn check_waiters(&self) {
         let (mut queued, mut listed) = (0, 0);
         for (at, tenant) in self.tenants.iter() {
-            let line: Vec<u32> = tenant.line.iter(&self.waiters).collect();
-            queued += tenant.line.len();
+            let affairs = self.affairs(at);
+            let line: Vec<u32> = affairs.line.iter(&self.waiters).collect();
+            queued += affairs.line.len();
             for &waiter in &line {
                 assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter in another's line");
                 assert!(self.waiters[waiter].answer.is_none(), "5: a waiter in line has no answer");
@@ -154,16 +154,18 @@ impl<C, E> Ledger<C, E> {
             let place = |waiter: u32| (self.waiters[waiter].ask.background, self.waiters[waiter].since);
             let ordered = line.windows(2).all(|pair| place(pair[0]) <= place(pair[1]));
             assert!(ordered, "5: a line is in order of arrival");
-            for waiter in tenant.answered.iter(&self.waiters) {
+            for waiter in affairs.answered.iter(&self.waiters) {
                 assert_eq!(self.waiters[waiter].tenant.index(), at, "5: a waiter among another's answered");
                 assert!(self.waiters[waiter].answer.is_some(), "5: a waiter among the answered has an answer");
                 listed += 1;
             }
-            let needy = self.plain_waiter(at).filter(|_| tenant.line.len() > tenant.recycling);
+            let needy = self.plain_waiter(at).filter(|_| affairs.line.len() > affairs.recycling);
             let idle = needy.and_then(|waiter| self.idle_for(at, self.waiters[waiter].ask.background));
             assert_eq!(idle, None, "7: {:?} waits beside its own idle one", tenant.name);
             let background = line.iter().filter(|&&waiter| self.waiters[waiter].ask.background).count();
-            assert_eq!(tenant.background_in_line as usize, background, "10: background work in line");
+            assert_eq!(affairs.background_in_line as usize, background, "10: background work in line");
+            let pools = line.iter().filter(|&&waiter| self.waiters[waiter].ask.pool > 0).count();
+            assert_eq!(affairs.pools_in_line as usize, pools, "10: pool leases in line of {:?}", tenant.name);
         }
         assert_eq!(self.total.queued, queued, "10: waiters in line");
         let on_servers: u32 = self.servers.iter().map(|server| server.scope.queued).sum();
@@ -200,7 +202,7 @@ impl<C, E> Ledger<C, E> {
         let mut ready = 0;
         for (index, tenant) in self.tenants.iter() {
             let now = self.lane(index).map(|lane| (lane, self.turn_of(index)));
-            assert_eq!(tenant.ready, now, "8: {:?} among the ready", tenant.name);
+            assert_eq!(self.affairs(index).ready, now, "8: {:?} among the ready", tenant.name);
             if let Some((lane, turn)) = now {
                 let gathers = self.gathering.is_none_or(|waiter| self.waiters[waiter].tenant.index() == index);
                 let servable = (gathers || !lane.is_pool()) && self.source(index, lane).is_some();
@@ -246,24 +248,22 @@ impl<C, E> Ledger<C, E> {
     fn check_promises(&self) {
         let mut overdue = 0;
         for (index, tenant) in self.tenants.iter() {
-            let key = self.tenants.key(index);
+            let (key, affairs) = (self.tenants.key(index), self.affairs(index));
             let promised = self.permits.iter().filter(
                 |(_, permit)| matches!(permit.state, State::Closing { claim: Claim::Promised(to), .. } if to.tenant == key),
             );
-            assert_eq!(tenant.promises.len() as usize, promised.count(), "4: promises to {:?}", tenant.name);
-            let listed = tenant.promises.iter(&self.permits).count();
-            assert_eq!(tenant.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
-            assert!(!tenant.line.is_empty() || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
+            assert_eq!(affairs.promises.len() as usize, promised.count(), "4: promises to {:?}", tenant.name);
+            let listed = affairs.promises.iter(&self.permits).count();
+            assert_eq!(affairs.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
+            assert!(!affairs.line.is_empty() || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
             let recycling = self.permits.iter().filter(|(_, permit)| {
                 permit.tenant == index && matches!(permit.state, State::Recycling) && !permit.away
             });
-            assert_eq!(tenant.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
+            assert_eq!(affairs.recycling as usize, recycling.count(), "10: recyclings of {:?}", tenant.name);
             let opening = self.permits.iter().filter(|(_, permit)| {
                 permit.tenant == index && matches!(permit.state, State::Opening) && permit.server == tenant.server
             });
-            assert_eq!(tenant.opening as usize, opening.count(), "10: opens of {:?}", tenant.name);
-            let pools = tenant.line.iter(&self.waiters).filter(|&waiter| self.waiters[waiter].ask.pool > 0);
-            assert_eq!(tenant.pools_in_line as usize, pools.count(), "10: pool leases in line of {:?}", tenant.name);
+            assert_eq!(affairs.opening as usize, opening.count(), "10: opens of {:?}", tenant.name);
         }
         for (index, server) in (0..).zip(&self.servers) {
             let promised = self.permits.iter().filter(|(_, permit)| {
@@ -281,7 +281,8 @@ impl<C, E> Ledger<C, E> {
         assert_eq!(self.by_name.len(), self.tenants.len(), "13: names and tenants");
         for (index, tenant) in self.tenants.iter() {
             assert_eq!(self.find(tenant.name.as_str()), Some(index), "13: {:?} under its name", tenant.name);
-            assert_eq!(tenant.is_quiet(), tenant.is_listed_quiet(), "13: {:?} among the quiet", tenant.name);
+            let quiet = tenant.is_quiet(self.affairs(index));
+            assert_eq!(quiet, tenant.is_listed_quiet(), "13: {:?} among the quiet", tenant.name);
         }
         let listed = self.quiet.iter(&self.tenants).count() + self.strangers.iter(&self.tenants).count();
         assert_eq!((self.quiet.len() + self.strangers.len()) as usize, listed, "13: the lists of the quiet");
@@ -302,7 +303,8 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn check_closed(&self) {
-        let drained = self.tenants.iter().all(|(_, tenant)| tenant.mode == Mode::Active || tenant.line.is_empty());
+        let drained =
+            self.tenants.iter().all(|(at, tenant)| tenant.mode == Mode::Active || self.affairs(at).line.is_empty());
         assert!(drained, "12: a tenant that is not active has an empty line");
         if !self.closed {
             return;

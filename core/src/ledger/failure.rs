@@ -162,7 +162,7 @@ impl<C, E> Ledger<C, E> {
     /// backoff the first caller's own connect is the probe.
     pub(super) fn refuse_by_circuit(&mut self, tenant: u32, now: Moment) -> Option<Refusal<E>> {
         self.end_rest(tenant, now);
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         // Connections that are being validated may yet serve that many.
         if entry.line.len() < entry.recycling {
             return None;
@@ -198,7 +198,7 @@ impl<C, E> Ledger<C, E> {
     fn probe(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
         let asked = entry.circuit.as_ref().is_some_and(|circuit| circuit.asked && !circuit.is_strangers());
-        let idle = entry.line.is_empty() && self.opening_soon(tenant) == 0;
+        let idle = self.affairs(tenant).line.is_empty() && self.opening_soon(tenant) == 0;
         if asked
             && idle
             && !self.closed
@@ -219,8 +219,8 @@ impl<C, E> Ledger<C, E> {
             return;
         };
         let (kind, retry_after) = (circuit.kind, circuit.retry_at.since(now));
-        while self.tenants[tenant].line.len() > self.coming(tenant)
-            && let Some(last) = self.tenants[tenant].line.newest()
+        while self.affairs(tenant).line.len() > self.coming(tenant)
+            && let Some(last) = self.affairs(tenant).line.newest()
         {
             let source = self.tenants[tenant].circuit.as_ref().and_then(|circuit| circuit.source.clone());
             self.give_up_gathering(last, now);
@@ -316,7 +316,7 @@ impl<C, E> Ledger<C, E> {
             self.give_up_gathering(first, now);
             self.answer(first, Answer::Refused(refusal), now);
         }
-        for _ in 0..self.tenants[tenant].line.len() {
+        for _ in 0..self.affairs(tenant).line.len() {
             self.count(tenant, Count::Unavailable);
         }
         self.answer_line(tenant, unavailable, now);

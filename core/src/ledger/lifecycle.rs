@@ -181,8 +181,10 @@ impl<C, E> Ledger<C, E> {
             permit.away = permit.server != self.tenants[tenant].server;
             *count += u32::from(!permit.away);
         }
-        let entry = &mut self.tenants[tenant];
-        (entry.opening, entry.recycling) = (opening, recycling);
+        if (opening, recycling) != (self.affairs(tenant).opening, self.affairs(tenant).recycling) {
+            let entry = self.affairs_mut(tenant);
+            (entry.opening, entry.recycling) = (opening, recycling);
+        }
         self.refresh(tenant);
     }
 
@@ -214,12 +216,9 @@ impl<C, E> Ledger<C, E> {
                 continue;
             }
             renewed += 1;
-            self.expiries.remove(&(entry.expires_at, permit));
             entry.expires_at = now;
             if matches!(entry.state, State::Idle(_)) {
                 self.close_idle(permit, CloseReason::Lifetime, now);
-            } else {
-                self.expiries.insert((now, permit));
             }
         }
         self.serve(now);
@@ -229,7 +228,7 @@ impl<C, E> Ledger<C, E> {
     /// Answers a tenant's line, takes back what was answered and not collected yet, and closes what is idle.
     fn clear_out(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Moment) {
         self.answer_line(tenant, &refusal, now);
-        let answered: Vec<u32> = self.tenants[tenant].answered.iter(&self.waiters).collect();
+        let answered: Vec<u32> = self.affairs(tenant).answered.iter(&self.waiters).collect();
         for waiter in answered {
             self.revoke(waiter, &refusal, now);
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::affairs::NO_AFFAIRS;
 use super::budget::{Claim, Place, State};
 use super::lru::{Link, linked};
 use super::moment::Moment;
@@ -123,27 +124,30 @@ pub(super) struct Ready {
 /// What is on its way to a tenant, in the three senses that matter.
 impl<C, E> Ledger<C, E> {
     /// Waiters for a connection for whom one is being opened, recycled, or has a permit promised.
+    #[inline]
     pub(super) fn coming(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         entry.opening + entry.recycling + entry.promises.len()
     }
 
     /// The permits that the tenant will hold when its promises are kept. One of its own closings adds none.
     pub(super) fn expected(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
-        let foreign = entry.promises.iter(&self.permits).filter(|&closing| self.permits[closing].tenant != tenant);
-        entry.counts.all() + u32::try_from(foreign.count()).unwrap_or(u32::MAX)
+        let foreign =
+            self.affairs(tenant).promises.iter(&self.permits).filter(|&closing| self.permits[closing].tenant != tenant);
+        self.tenants[tenant].counts.all() + u32::try_from(foreign.count()).unwrap_or(u32::MAX)
     }
 
     /// The opens of the tenant that are under way or have a permit promised.
+    #[inline]
     pub(super) fn opening_soon(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         entry.opening + entry.promises.len()
     }
 
     /// How many promises the tenant's line can use.
+    #[inline]
     fn promises_wanted(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         match self.pool_at_head(tenant).map(|waiter| &self.waiters[waiter]) {
             Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
             None => self.plain_run(tenant).saturating_sub(entry.opening + entry.recycling),
@@ -151,8 +155,9 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// How many waiters at the head of the line want a connection. Those behind a pool lease have to wait for it.
+    #[inline]
     fn plain_run(&self, tenant: u32) -> u32 {
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         if entry.pools_in_line == 0 {
             return entry.line.len();
         }
@@ -161,8 +166,9 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// How many more permits the tenant's waiters can use, beyond those on their way to it.
+    #[inline]
     pub(super) fn wants(&self, tenant: u32) -> u32 {
-        self.promises_wanted(tenant).saturating_sub(self.tenants[tenant].promises.len())
+        self.promises_wanted(tenant).saturating_sub(self.affairs(tenant).promises.len())
     }
 }
 
@@ -178,10 +184,11 @@ impl<C, E> Ledger<C, E> {
             in_line: Link::new(),
         });
         self.clock += 1;
-        let entry = &mut self.tenants[tenant];
+        let affairs = self.affairs_at(tenant);
+        let (tenant_entry, entry) = (&mut self.tenants[tenant], &mut self.affairs[affairs]);
         if entry.line.is_empty() {
             // Who did not ask has saved nothing up.
-            entry.stamp = entry.stamp.max(self.clock);
+            tenant_entry.stamp = tenant_entry.stamp.max(self.clock);
         }
         // Foreground work stands before the first of the background.
         let behind = if ask.background { 0 } else { entry.background_in_line };
@@ -189,7 +196,7 @@ impl<C, E> Ledger<C, E> {
         entry.line.insert(&mut self.waiters, waiter, before.flatten());
         entry.pools_in_line += u32::from(ask.pool > 0);
         entry.background_in_line += u32::from(ask.background);
-        self.servers[entry.server as usize].scope.queued += 1;
+        self.servers[tenant_entry.server as usize].scope.queued += 1;
         self.total.queued += 1;
         self.count(tenant, Count::Wait);
         self.touch(tenant, now);
@@ -199,7 +206,8 @@ impl<C, E> Ledger<C, E> {
     /// in line -> answered, and woken.
     pub(super) fn answer(&mut self, waiter: u32, answer: Answer<E>, now: Moment) {
         let tenant = self.leave_line(waiter, now);
-        self.tenants[tenant].answered.push(&mut self.waiters, waiter);
+        let affairs = self.affairs_at(tenant);
+        self.affairs[affairs].answered.push(&mut self.waiters, waiter);
         let entry = &mut self.waiters[waiter];
         entry.answer = Some(answer);
         if let Some(waker) = entry.waker.take() {
@@ -210,11 +218,12 @@ impl<C, E> Ledger<C, E> {
 
     fn leave_line(&mut self, waiter: u32, now: Moment) -> u32 {
         let tenant = self.waiters[waiter].tenant.index();
-        let entry = &mut self.tenants[tenant];
+        let (affairs, server) = (self.affairs_at(tenant), self.tenants[tenant].server);
+        let entry = &mut self.affairs[affairs];
         entry.line.remove(&mut self.waiters, waiter);
         entry.pools_in_line -= u32::from(self.waiters[waiter].ask.pool > 0);
         entry.background_in_line -= u32::from(self.waiters[waiter].ask.background);
-        self.servers[entry.server as usize].scope.queued -= 1;
+        self.servers[server as usize].scope.queued -= 1;
         self.total.queued -= 1;
         if entry.line.is_empty() {
             entry.lateness = 0;
@@ -226,7 +235,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Answers everybody in a tenant's line.
     pub(super) fn answer_line(&mut self, tenant: u32, refusal: impl Fn() -> Refusal<E>, now: Moment) {
-        while let Some(waiter) = self.tenants[tenant].line.oldest() {
+        while let Some(waiter) = self.affairs(tenant).line.oldest() {
             self.give_up_gathering(waiter, now);
             self.answer(waiter, Answer::Refused(refusal()), now);
         }
@@ -254,19 +263,20 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn turn_of(&self, tenant: u32) -> Turn {
         let entry = &self.tenants[tenant];
         let unused = entry.counts.of(Place::Idle) + entry.counts.of(Place::Closing);
-        let used = entry.counts.all() - unused + entry.promises.len();
+        let used = entry.counts.all() - unused + self.affairs(tenant).promises.len();
         Turn { load: u64::from(used) * TURN / u64::from(entry.weight), stamp: entry.stamp, tenant }
     }
 
     /// The lane in which the tenant may be served, as far as it is for itself to say.
     pub(super) fn lane(&self, tenant: u32) -> Option<Lane> {
         let entry = &self.tenants[tenant];
-        if entry.line.is_empty() || entry.mode != Mode::Active {
+        let affairs = self.affairs(tenant);
+        if affairs.line.is_empty() || entry.mode != Mode::Active {
             return None;
         }
         if !entry.idle.is_empty() && self.head_is_background(tenant) {
             // Whatever else is on its way to it.
-            return (entry.line.len() > entry.recycling).then_some(Lane::Borrow);
+            return (affairs.line.len() > affairs.recycling).then_some(Lane::Borrow);
         }
         if self.wants(tenant) == 0 {
             return None;
@@ -278,7 +288,7 @@ impl<C, E> Ledger<C, E> {
             if slots == 0 {
                 return None;
             }
-            let own = !entry.spare.is_empty() || !entry.idle.is_empty();
+            let own = !affairs.spare.is_empty() || !entry.idle.is_empty();
             return match (room, reserved) {
                 (false, _) => (exchange && own).then_some(Lane::PoolExchange),
                 (true, true) => Some(Lane::PoolReserved),
@@ -293,43 +303,49 @@ impl<C, E> Ledger<C, E> {
             return room.then_some(Lane::Background);
         }
         match (room, reserved) {
-            (false, _) => (exchange && !entry.spare.is_empty()).then_some(Lane::Exchange),
+            (false, _) => (exchange && !affairs.spare.is_empty()).then_some(Lane::Exchange),
             (true, true) => Some(Lane::Reserved),
             (true, false) => Some(Lane::Common),
         }
     }
 
     /// The waiter for a pool lease that is first in a tenant's line, if it is one.
+    #[inline]
     pub(super) fn pool_at_head(&self, tenant: u32) -> Option<u32> {
-        self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool > 0)
+        let affairs = self.affairs(tenant);
+        let first = if affairs.pools_in_line > 0 { affairs.line.oldest() } else { None };
+        first.filter(|&waiter| self.waiters[waiter].ask.pool > 0)
     }
 
     /// Brings the tenant's place among the ready up to date, and gives promises back that its line cannot use any more.
     /// Cheap where nobody of it waits.
     #[inline]
     pub(super) fn refresh(&mut self, tenant: u32) {
-        let entry = &self.tenants[tenant];
-        if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
-            return;
+        if self.tenants[tenant].affairs != NO_AFFAIRS {
+            self.refresh_waiting(tenant);
+            self.end_affairs(tenant);
         }
-        self.refresh_waiting(tenant);
     }
 
     fn refresh_waiting(&mut self, tenant: u32) {
-        if self.tenants[tenant].promises.len() > self.promises_wanted(tenant)
+        let entry = self.affairs(tenant);
+        if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
+            return;
+        }
+        if entry.promises.len() > self.promises_wanted(tenant)
             && !seeded!(PromiseNotGivenBack)
-            && let Some(newest) = self.tenants[tenant].promises.newest()
+            && let Some(newest) = entry.promises.newest()
         {
             // Refreshes again, until none is too many.
             return self.set_claim(newest, Claim::Spare);
         }
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
-        let entry = &mut self.tenants[tenant];
-        if entry.ready == now {
+        let before = self.affairs(tenant).ready;
+        if before == now {
             return;
         }
-        let before = std::mem::replace(&mut entry.ready, now);
-        let ready = &mut self.servers[entry.server as usize].ready;
+        self.affairs_mut(tenant).ready = now;
+        let ready = &mut self.servers[self.tenants[tenant].server as usize].ready;
         if let Some((lane, turn)) = before {
             ready.lanes[lane as usize].remove(&turn);
             self.ready -= 1;
@@ -358,9 +374,10 @@ impl<C, E> Ledger<C, E> {
     /// answered -> gone. A granted connection is in use from here on.
     fn collect(&mut self, waiter: u32, now: Moment) -> Polled<C, E> {
         let tenant = self.waiters[waiter].tenant.index();
-        self.tenants[tenant].answered.remove(&mut self.waiters, waiter);
+        let affairs = self.affairs_at(tenant);
+        self.affairs[affairs].answered.remove(&mut self.waiters, waiter);
         let entry = self.waiters.remove(waiter);
-        self.settle(tenant, now);
+        self.touch(tenant, now);
         match entry.answer {
             Some(Answer::Connection(key)) => {
                 let Some(permit) = self.permits.find(key) else {
@@ -369,7 +386,7 @@ impl<C, E> Ledger<C, E> {
                 let State::Granted(connection, _) = self.enter(permit, State::InUse, now) else {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
-                self.permits[permit].caller = entry.ask.caller;
+                self.permits[permit].caller = entry.ask.caller as u32;
                 let waited = now.since(entry.since);
                 self.tell(Attention::All, |ledger| Event::Acquired { tenant: ledger.name(tenant), waited });
                 Polled::Connection(Held { permit: key, connection })

@@ -108,8 +108,8 @@ impl<C, E> Ledger<C, E> {
         let promised: u32 = self.servers.iter().map(|server| server.promised).sum();
         let coming = promised + self.total.counts.of(Place::Opening);
         // A pool lease at the head leaves all behind it uncovered.
-        let line = self.tenants[tenant].line.len().saturating_sub(self.coming(tenant));
-        let entry = &self.tenants[tenant];
+        let line = self.affairs(tenant).line.len().saturating_sub(self.coming(tenant));
+        let entry = self.affairs(tenant);
         let (limit, place, scope) = if line > self.settings.max_waiters_per_tenant {
             (self.settings.max_waiters_per_tenant, entry.line.len(), LimitScope::Tenant)
         } else if self.total.queued.saturating_sub(coming) > self.settings.max_waiters {
@@ -126,7 +126,7 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn refuse_late(&mut self, waiter: u32, now: Moment) -> Refusal<E> {
         let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
         let waited = now.since(self.waiters[waiter].since);
-        let entry = &self.tenants[tenant];
+        let entry = self.affairs(tenant);
         let (opening, recycling) = (entry.opening, entry.recycling);
         let place = entry.line.iter(&self.waiters).position(|other| other == waiter).unwrap_or(0);
         let place = u32::try_from(place).unwrap_or(u32::MAX);
@@ -198,7 +198,7 @@ impl<C, E> Ledger<C, E> {
         let entry = &self.tenants[tenant];
         let server = &self.servers[entry.server as usize];
         let (open, waiting) = match scope {
-            LimitScope::Tenant => (entry.counts.all(), entry.line.len()),
+            LimitScope::Tenant => (entry.counts.all(), self.affairs(tenant).line.len()),
             LimitScope::Server => (server.scope.counts.all(), server.scope.queued),
             LimitScope::Background => (self.share.taken, self.total.queued),
             LimitScope::Total | LimitScope::Queue => (self.total.counts.all(), self.total.queued),
@@ -222,8 +222,10 @@ impl<C, E> Ledger<C, E> {
         if caller == 0 {
             return 0;
         }
-        let held =
-            self.permits.iter().filter(|(_, permit)| permit.caller == caller && matches!(permit.state, State::InUse));
+        let held = self
+            .permits
+            .iter()
+            .filter(|(_, permit)| permit.caller == caller as u32 && matches!(permit.state, State::InUse));
         u32::try_from(held.count()).unwrap_or(u32::MAX)
     }
 

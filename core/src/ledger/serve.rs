@@ -35,7 +35,7 @@ impl<C, E> Ledger<C, E> {
 
     /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
     pub(super) fn keep_promise(&mut self, tenant: u32, now: Moment) {
-        if let Some((lane, _)) = self.tenants[tenant].ready
+        if let Some((lane, _)) = self.affairs(tenant).ready
             && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
             && lane != Lane::Borrow
             && (!lane.is_background() || self.has_share())
@@ -62,7 +62,7 @@ impl<C, E> Ledger<C, E> {
             && let background = self.waiters[waiter].ask.background
             && let Some(newest) = self.idle_for(tenant, background)
         {
-            let entry = &self.tenants[tenant];
+            let entry = self.affairs(tenant);
             match self.fitness(newest, come_back != Some(newest), now) {
                 Fitness::Fit => self.grant(newest, now),
                 Fitness::Aged if entry.line.len() <= entry.recycling => return,
@@ -78,7 +78,7 @@ impl<C, E> Ledger<C, E> {
     /// The servable tenant whose turn it is.
     fn next_turn(&self) -> Option<(Lane, Turn, Source)> {
         if let Some(waiter) = self.gathering
-            && let Some((lane, turn)) = self.tenants[self.waiters[waiter].tenant.index()].ready
+            && let Some((lane, turn)) = self.affairs(self.waiters[waiter].tenant.index()).ready
             && let Some(source) = self.source(turn.tenant, lane)
         {
             // What is being gathered is finished first, so that half a pool lease does not hold permits for long.
@@ -120,7 +120,7 @@ impl<C, E> Ledger<C, E> {
         }
         seeded!(OneMoreUnderPoolLeases => if self.allows_one_more(lane) { return Some(Source::Free) });
         if let Lane::Exchange | Lane::PoolExchange = lane {
-            let victim = entry.spare.oldest().or(entry.idle.oldest());
+            let victim = self.affairs(tenant).spare.oldest().or(entry.idle.oldest());
             let victim = victim.filter(|_| server.scope.counts.all() <= takes);
             return victim.map(|victim| Source::Victim(victim, LimitScope::Tenant));
         }
@@ -208,7 +208,7 @@ impl<C, E> Ledger<C, E> {
 
     /// Sets the permit of a connection that is being closed aside for a tenant.
     fn promise(&mut self, victim: u32, tenant: u32, lane: Lane, now: Moment) {
-        let (server, lateness) = (self.tenants[tenant].server, self.tenants[tenant].lateness);
+        let (server, lateness) = (self.tenants[tenant].server, self.affairs(tenant).lateness);
         let background = lane.is_background() && !self.permits[victim].background;
         let promise =
             Promise { tenant: self.tenants.key(tenant), server, opens: !lane.is_pool(), background, lateness };
@@ -227,8 +227,9 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
+    #[inline]
     pub(super) fn plain_waiter(&self, tenant: u32) -> Option<u32> {
-        self.tenants[tenant].line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool == 0)
+        self.affairs(tenant).line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool == 0)
     }
 
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
@@ -236,7 +237,7 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn offer(&mut self, permit: u32, fresh: bool, now: Moment) {
         let tenant = self.permits[permit].tenant;
-        if self.ready == 0 && self.tenants[tenant].line.is_empty() {
+        if self.ready == 0 && self.affairs(tenant).line.is_empty() {
             return;
         }
         if !fresh && self.plain_waiter(tenant).is_some() {
@@ -296,7 +297,7 @@ impl<C, E> Ledger<C, E> {
             return false;
         }
         let bound = self.settings.handover_bound.unwrap_or_else(|| self.twice_connect_time(entry.tenant));
-        let arrived = self.tenants[first].line.oldest().map_or(now, |waiter| self.waiters[waiter].since);
+        let arrived = self.affairs(first).line.oldest().map_or(now, |waiter| self.waiters[waiter].since);
         now.since(entry.run_since.max(arrived)) < bound
     }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
+use super::affairs::{Affairs, NO_AFFAIRS};
 use super::budget::{Counts, InTenant, Scope};
 use super::failure::{Circuit, ServerFull};
 use super::lru::{Link, List, linked};
 use super::moment::Moment;
 use super::pace::Pace;
-use super::queue::{InLine, Lane, Ready, Turn};
+use super::queue::Ready;
 use super::tally::Tally;
 use super::victims::Victims;
 use super::{Action, Ledger, Time};
@@ -31,31 +32,13 @@ pub(super) struct Tenant<E> {
     pub(super) counts: Counts,
     /// Its idle connections, the one used last at the end.
     pub(super) idle: List<InTenant>,
-    /// Its waiters, first come first.
-    pub(super) line: List<InLine>,
-    /// How many of them want a pool lease.
-    pub(super) pools_in_line: u32,
-    /// How many of them are background work. They stand behind the others.
-    pub(super) background_in_line: u32,
-    /// Waiters with an answer that is not collected yet.
-    pub(super) answered: List<InLine>,
-    /// Closings of others or its own whose permits are for it.
-    pub(super) promises: List<InTenant>,
-    /// Its own connections that are being closed and that nobody counts on yet.
-    pub(super) spare: List<InTenant>,
-    /// How many times in a row a promise to it took too long.
-    pub(super) lateness: u8,
-    /// How many connections are being opened for its line. What is opened on a server that it has left is not among them.
-    pub(super) opening: u32,
-    /// How many of its connections are being cleaned or validated, likewise.
-    pub(super) recycling: u32,
     /// How many of its open connections are pinned.
     pub(super) pins: u32,
     /// Its next turn's begin in virtual time.
     pub(super) stamp: u64,
-    /// Where it stands among the ready; None while another permit would not help it.
-    pub(super) ready: Option<(Lane, Turn)>,
     pub(super) pace: Pace,
+    /// Those of its affairs that are under way, [`NO_AFFAIRS`] while it is at rest.
+    pub(super) affairs: u32,
     pub(super) circuit: Option<Box<Circuit<E>>>,
     pub(super) tally: Tally,
     /// When it became quiet: no permit, no waiter.
@@ -76,12 +59,6 @@ pub(super) enum Mode {
 }
 
 impl<E> Tenant<E> {
-    /// Whether somebody in its line comes before a new acquire of this kind.
-    #[inline]
-    pub(super) fn stands_before(&self, background: bool) -> bool {
-        self.line.len() > if background { 0 } else { self.background_in_line }
-    }
-
     /// What its reserve still lacks.
     #[inline]
     pub(super) fn unfilled(&self) -> u32 {
@@ -92,11 +69,11 @@ impl<E> Tenant<E> {
         self.in_quiet.is_linked()
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self, affairs: &Affairs) -> bool {
         self.counts.all() == 0
-            && self.line.is_empty()
-            && self.answered.is_empty()
-            && self.promises.is_empty()
+            && affairs.line.is_empty()
+            && affairs.answered.is_empty()
+            && affairs.promises.is_empty()
             && self.reserve == 0
             && !self.circuit.as_ref().is_some_and(|circuit| circuit.is_open())
             && self.mode != Mode::Draining
@@ -170,18 +147,9 @@ impl<C, E> Ledger<C, E> {
             mode: Mode::Active,
             counts: Counts::default(),
             idle: List::new(),
-            line: List::new(),
-            pools_in_line: 0,
-            background_in_line: 0,
-            answered: List::new(),
-            promises: List::new(),
-            spare: List::new(),
-            lateness: 0,
-            opening: 0,
-            recycling: 0,
             pins: 0,
             stamp: 0,
-            ready: None,
+            affairs: NO_AFFAIRS,
             pace: Pace::default(),
             circuit: None,
             tally: Tally::default(),
@@ -258,7 +226,7 @@ impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn settle(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
-        let quiet = entry.is_quiet();
+        let quiet = entry.is_quiet(self.affairs(tenant));
         if quiet == entry.in_quiet.is_linked() {
             return;
         }
@@ -346,5 +314,17 @@ impl<C, E> Ledger<C, E> {
         self.unavailable -= u32::from(entry.circuit.as_ref().is_some_and(|circuit| circuit.is_unavailable()));
         let source: Option<Arc<E>> = entry.circuit.and_then(|circuit| circuit.source);
         self.actions.extend(source.map(Action::DropError));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::budget::Permit;
+
+    #[test]
+    fn a_tenant_at_rest_and_its_idle_connection_are_small() {
+        assert!(size_of::<Tenant<()>>() <= 192, "{}", size_of::<Tenant<()>>());
+        assert!(size_of::<Permit<Box<()>>>() <= 104, "{}", size_of::<Permit<Box<()>>>());
     }
 }

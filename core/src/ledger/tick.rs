@@ -33,14 +33,14 @@ impl<C, E> Ledger<C, E> {
         let now = self.advance(now);
         self.pop_due(now, LOOKS_PER_TICK);
         self.share.idle_for_long = now.checked_sub(self.settings.background_steals_after);
-        self.close_expired(now);
+        self.close_unused(now);
         self.forget_due(now, CLOSES_PER_TICK);
         let long = self.look_around(now);
         self.serve(now);
         long
     }
 
-    fn close_expired(&mut self, now: Moment) {
+    fn close_unused(&mut self, now: Moment) {
         for _ in 0..CLOSES_PER_TICK {
             let oldest_idle = self.oldest_of(None, |victims| victims.oldest_idle(&self.permits));
             let idle = [oldest_idle, self.oldest_of(None, |victims| victims.background.oldest())];
@@ -52,23 +52,10 @@ impl<C, E> Ledger<C, E> {
             }
             self.close_idle(oldest, CloseReason::Idle, now);
         }
-        for _ in 0..CLOSES_PER_TICK {
-            let Some(&(expires_at, permit)) = self.expiries.first() else {
-                break;
-            };
-            if expires_at > now {
-                break;
-            }
-            self.expiries.pop_first();
-            // One that is out is closed when it comes back.
-            if matches!(self.permits[permit].state, State::Idle(_)) {
-                self.close_idle(permit, CloseReason::Lifetime, now);
-            }
-        }
     }
 
     /// Walks over the permits, a stretch at a time: leases out for long, closes that are overdue or late for the one they
-    /// were promised to.
+    /// were promised to, idle connections whose lifetime is over. One that is out is closed when it comes back.
     fn look_around(&mut self, now: Moment) -> Vec<LongLease> {
         let mut long = Vec::new();
         let span = self.permits.span();
@@ -97,6 +84,7 @@ impl<C, E> Ledger<C, E> {
                 }
                 self.lose_patience(index, claim, age, now);
             }
+            State::Idle(_) if permit.expires_at <= now => self.close_idle(index, CloseReason::Lifetime, now),
             _ => {}
         }
         None
@@ -111,7 +99,7 @@ impl<C, E> Ledger<C, E> {
             Claim::Promised(promise) => {
                 let tenant = promise.tenant.index();
                 if age >= PROMISE_PATIENCE * (1 << promise.lateness.min(10)) {
-                    let entry = &mut self.tenants[tenant];
+                    let entry = self.affairs_mut(tenant);
                     entry.lateness = entry.lateness.max(promise.lateness.saturating_add(1));
                     self.set_claim(closing, Claim::Uncounted);
                     self.settle(tenant, now);

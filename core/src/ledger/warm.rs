@@ -3,12 +3,20 @@
 //! not plain goes the long way (`take` and `come_back` in `ledger.rs`), and comes to the same where both can be gone, as the
 //! tests' rig makes sure by going either.
 
+use super::affairs::{Affairs, NO_AFFAIRS};
 use super::budget::{Place, State};
 use super::fitness::Fitness;
 use super::moment::Moment;
-use super::tenants::Mode;
+use super::slots::Slots;
+use super::tenants::{Mode, Tenant};
 use super::{Ask, Held, Ledger, PermitKey};
 use crate::observe::Attention;
+
+/// Nothing else among its affairs speaks against an idle connection.
+#[inline]
+fn somebody_waits<E>(tenant: &Tenant<E>, affairs: &Slots<(), Affairs>) -> bool {
+    tenant.affairs != NO_AFFAIRS && !affairs[tenant.affairs].line.is_empty()
+}
 
 impl<C, E> Ledger<C, E> {
     /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
@@ -18,7 +26,7 @@ impl<C, E> Ledger<C, E> {
         let now = self.latest.max(now.into());
         let index = self.find(name)?;
         let tenant = &mut self.tenants[index];
-        if self.closed || tenant.mode != Mode::Active || !tenant.line.is_empty() {
+        if self.closed || tenant.mode != Mode::Active || somebody_waits(tenant, &self.affairs) {
             return None;
         }
         if ask.background || self.attention == Attention::All {
@@ -35,7 +43,7 @@ impl<C, E> Ledger<C, E> {
         let State::Idle(connection) = std::mem::replace(&mut permit.state, State::InUse) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
-        (permit.since, permit.run_since, permit.caller) = (now, now, ask.caller);
+        (permit.since, permit.run_since, permit.caller) = (now, now, ask.caller as u32);
         for counts in [&mut tenant.counts, &mut server.scope.counts, &mut self.total.counts] {
             counts.shift(Place::Idle, Place::InUse);
         }
@@ -69,7 +77,8 @@ impl<C, E> Ledger<C, E> {
         };
         let tenant = &mut self.tenants[permit.tenant];
         let server = &mut self.servers[permit.server as usize];
-        let plain = self.ready == 0 && tenant.line.is_empty() && tenant.reserve == 0 && !permit.background;
+        let plain =
+            self.ready == 0 && !somebody_waits(tenant, &self.affairs) && tenant.reserve == 0 && !permit.background;
         if !plain
             || self.attention == Attention::All
             || self.closed

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::budget::Place;
 use super::slots::Key;
-use super::tenants::{Mode, Tenant};
+use super::tenants::Mode;
 use super::{Action, Ledger, PermitKey, TenantKey, Time};
 use crate::observe::Attention;
 use crate::stats::{ServerStats, Stats, TenantStats};
@@ -158,10 +158,11 @@ impl<C, E> Ledger<C, E> {
 
     /// A picture of one tenant at the time of the last command, None where it is not known.
     pub fn tenant_stats(&self, name: &str) -> Option<TenantStats> {
-        self.find(name).map(|tenant| self.picture(&self.tenants[tenant]))
+        self.find(name).map(|tenant| self.picture(tenant))
     }
 
-    fn picture(&self, tenant: &Tenant<E>) -> TenantStats {
+    fn picture(&self, index: u32) -> TenantStats {
+        let tenant = &self.tenants[index];
         let of = |place: Place| u64::from(tenant.counts.of(place));
         TenantStats {
             tenant: tenant.name.clone(),
@@ -174,7 +175,7 @@ impl<C, E> Ledger<C, E> {
             in_use: of(Place::InUse),
             closing: of(Place::Closing),
             pool_leased: of(Place::Pool),
-            waiting: tenant.line.len().into(),
+            waiting: self.affairs(index).line.len().into(),
             draining: tenant.mode == Mode::Draining,
             removed: tenant.mode == Mode::Removed,
             circuit: self.circuit_state(tenant),
@@ -201,7 +202,7 @@ impl<C, E> Ledger<C, E> {
                 && !tenant.name.is_maintenance()
                 && containing.is_none_or(|text| tenant.name.as_str().contains(text))
             {
-                rows.push(self.picture(tenant));
+                rows.push(self.picture(index));
             }
         }
         (stretch < end).then_some(stretch)
@@ -215,7 +216,7 @@ impl<C, E> Ledger<C, E> {
             if let Some(tenant) = self.tenants.get(index).filter(|tenant| !tenant.name.is_maintenance()) {
                 let value = match by {
                     TopBy::InUse => (tenant.counts.all() - tenant.counts.of(Place::Idle)).into(),
-                    TopBy::Waiting => tenant.line.len().into(),
+                    TopBy::Waiting => self.affairs(index).line.len().into(),
                     TopBy::Waits => tenant.tally.counters().waits,
                     TopBy::Refusals => tenant.tally.counters().refusals.iter().sum(),
                     TopBy::Connects => tenant.tally.counters().connects,
@@ -231,7 +232,7 @@ impl<C, E> Ledger<C, E> {
 
     /// A picture of a tenant that a walk has found, None where it was forgotten since.
     pub fn stats_of(&self, tenant: TenantKey) -> Option<TenantStats> {
-        self.tenants.find(tenant).map(|tenant| self.picture(&self.tenants[tenant]))
+        self.tenants.find(tenant).map(|tenant| self.picture(tenant))
     }
 
     /// The settings in force.

@@ -1,0 +1,115 @@
+//! What stands beside a tenant only while somebody of it waits, or something of it is being opened, cleaned or closed. Most
+//! tenants have none of it at most times, so that it stands in a table of its own, whose places are used again: a tenant at rest
+//! costs no memory for it, and a wait no allocation.
+
+use super::Ledger;
+use super::budget::InTenant;
+use super::lru::List;
+use super::queue::{InLine, Lane, Turn};
+
+/// See the module.
+pub(super) struct Affairs {
+    /// Its waiters, first come first.
+    pub(super) line: List<InLine>,
+    /// How many of them want a pool lease.
+    pub(super) pools_in_line: u32,
+    /// How many of them are background work. They stand behind the others.
+    pub(super) background_in_line: u32,
+    /// Waiters with an answer that is not collected yet.
+    pub(super) answered: List<InLine>,
+    /// Closings of others or its own whose permits are for it.
+    pub(super) promises: List<InTenant>,
+    /// Its own connections that are being closed and that nobody counts on yet.
+    pub(super) spare: List<InTenant>,
+    /// How many times in a row a promise to it took too long.
+    pub(super) lateness: u8,
+    /// How many connections are being opened for its line. What is opened on a server that it has left is not among them.
+    pub(super) opening: u32,
+    /// How many of its connections are being cleaned or validated, likewise.
+    pub(super) recycling: u32,
+    /// Where it stands among the ready; None while another permit would not help it.
+    pub(super) ready: Option<(Lane, Turn)>,
+}
+
+/// In place of an index: the tenant is at rest.
+pub(super) const NO_AFFAIRS: u32 = u32::MAX;
+
+static AT_REST: Affairs = Affairs::new();
+
+impl Affairs {
+    const fn new() -> Self {
+        Self {
+            line: List::new(),
+            pools_in_line: 0,
+            background_in_line: 0,
+            answered: List::new(),
+            promises: List::new(),
+            spare: List::new(),
+            lateness: 0,
+            opening: 0,
+            recycling: 0,
+            ready: None,
+        }
+    }
+
+    /// Whether somebody in the line comes before a new acquire of this kind.
+    #[inline]
+    pub(super) fn stands_before(&self, background: bool) -> bool {
+        self.line.len() > if background { 0 } else { self.background_in_line }
+    }
+
+    /// Whether nothing here has to be remembered.
+    #[inline]
+    pub(super) fn are_over(&self) -> bool {
+        self.line.is_empty()
+            && self.answered.is_empty()
+            && self.promises.is_empty()
+            && self.spare.is_empty()
+            && (self.opening, self.recycling) == (0, 0)
+            && self.ready.is_none()
+    }
+}
+
+impl<C, E> Ledger<C, E> {
+    #[inline]
+    pub(super) fn affairs(&self, tenant: u32) -> &Affairs {
+        match self.tenants[tenant].affairs {
+            NO_AFFAIRS => &AT_REST,
+            affairs => &self.affairs[affairs],
+        }
+    }
+
+    /// The index of the tenant's affairs, which begin here if it was at rest. [`refresh`](Self::refresh) ends them.
+    #[inline]
+    pub(super) fn affairs_at(&mut self, tenant: u32) -> u32 {
+        let affairs = &mut self.tenants[tenant].affairs;
+        if *affairs == NO_AFFAIRS {
+            *affairs = self.affairs.insert(Affairs::new());
+        }
+        *affairs
+    }
+
+    #[inline]
+    pub(super) fn affairs_mut(&mut self, tenant: u32) -> &mut Affairs {
+        let affairs = self.affairs_at(tenant);
+        &mut self.affairs[affairs]
+    }
+
+    /// Puts a tenant to rest, if it may.
+    #[inline]
+    pub(super) fn end_affairs(&mut self, tenant: u32) {
+        let affairs = &mut self.tenants[tenant].affairs;
+        if *affairs != NO_AFFAIRS && self.affairs[*affairs].are_over() {
+            self.affairs.remove(std::mem::replace(affairs, NO_AFFAIRS));
+        }
+    }
+
+    /// Invariant 17.
+    pub(super) fn check_affairs(&self) {
+        let busy = self.tenants.iter().filter(|(_, tenant)| tenant.affairs != NO_AFFAIRS);
+        let busy = busy.inspect(|&(index, tenant)| {
+            assert!(!self.affairs(index).are_over(), "17: {:?} is at rest, and has affairs", tenant.name);
+        });
+        assert_eq!(busy.count(), self.affairs.len(), "17: affairs of nobody");
+    }
+}
