@@ -16,6 +16,7 @@ mod rules_limits;
 mod rules_moves;
 mod rules_pace;
 mod rules_pools;
+mod rules_probes;
 mod rules_reserves;
 mod rules_told;
 mod rules_turns;

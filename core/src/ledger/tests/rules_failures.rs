@@ -223,19 +223,6 @@ fn no_probe_takes_what_others_hold_or_follows_a_name_that_nobody_has() {
 }
 
 #[test]
-fn no_probe_passes_a_cap_that_was_lowered() {
-    let mut rig = Rig::with(4, 2);
-    let _out = rig.lease("a");
-    fail(&mut rig, FIRST);
-    let _ = rig.refused("a");
-    let mut lower = rig.ledger.settings().clone();
-    lower.max_connections_per_tenant = 1;
-    rig.step(|ledger, now| ledger.set_limits(lower, now));
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.opens.len(), 0);
-}
-
-#[test]
 fn the_memory_of_failures_outlives_the_connections() {
     let mut rig = Rig::with(2, 2);
     let held = rig.lease("a");
