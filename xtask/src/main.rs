@@ -1,4 +1,4 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | guard | bench | sim | demo`. Each chore is a file of this folder;
+//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | mutants | guard | bench | sim | demo`. Each chore is a file of this folder;
 //! what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
@@ -13,6 +13,7 @@ mod features;
 mod guard;
 mod loom;
 mod model;
+mod mutants;
 mod needs;
 mod run;
 mod seeded;
@@ -37,6 +38,8 @@ enum Chore {
     Conformance(run::Loudness),
     /// Bugs planted on purpose, each of which some suite must notice
     Seeded(run::Loudness),
+    /// The ledger, changed at one place after the other: some test must notice each change
+    Mutants(mutants::Args),
     /// Instructions and allocations of an operation, against bounds
     Guard(run::Loudness),
     /// tenantry beside what one would write instead, in one run; writes `BENCHMARKS.md`
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Chore::Model(args) => model::model(&args),
         Chore::Conformance(loudness) => conformance::conformance(&loudness),
         Chore::Seeded(loudness) => test::one("seeded", &loudness),
+        Chore::Mutants(args) => mutants::mutants(&args),
         Chore::Guard(loudness) => test::one("guard", &loudness),
         Chore::Bench(args) => bench::bench(&args),
         Chore::Demo(args) => demo::demo(&args),

@@ -12,7 +12,7 @@ use crate::needs::{self, SERVERS};
 use crate::run::{Loudness, cargo, must, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{bench, demo, features, guard, loom, model, seeded, sim};
+use crate::{bench, demo, features, guard, loom, model, mutants, seeded, sim};
 
 /// One thing that must pass.
 struct Step {
@@ -42,6 +42,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo-long", long: true, run: |args| demo::long_step(args.loudness) },
     Step { name: "page-chromium", long: true, run: page_chromium },
     Step { name: "actix", long: true, run: actix },
+    Step { name: "mutants", long: true, run: |args| mutants::step(args.loudness) },
     Step { name: "sim-long", long: true, run: |args| sim::long_step(args.loudness) },
 ];
 
