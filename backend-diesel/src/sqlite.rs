@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use diesel::QueryResult;
 use tenantry_core::names::{encoded_file_stem, file_stem};
-use tenantry_core::{FailureKind, Health, PoolFactory, TenantId};
+use tenantry_core::{Capacity, FailureKind, Health, PoolFactory, ServerCapacity, TenantId};
 
 use crate::error::Error;
 
@@ -145,5 +145,12 @@ impl PoolFactory for SqliteFactory {
 
     fn max_per_tenant(&self) -> Option<u32> {
         Some(1)
+    }
+}
+
+/// There is no server, and so no limit: every budget fits. What the operating system allows of open files is not looked at.
+impl Capacity for SqliteFactory {
+    async fn capacity(&self, _: &mut SqliteConnection) -> Result<ServerCapacity, Error> {
+        Ok(ServerCapacity::default())
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use diesel::QueryResult;
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 use support::{Folder, notes, tenant};
-use tenantry_core::{AcquireError, AcquireOptions, FailureKind, Health, PoolFactory as _, TenantPools};
+use tenantry_core::{
+    AcquireError, AcquireOptions, FailureKind, Health, PoolFactory as _, Replicas, ServerCapacity, TenantPools,
+};
 use tenantry_diesel::{SqliteFactory, TenantHandle, refused};
 
 struct Service {
@@ -156,4 +158,12 @@ async fn a_pool_keeps_what_is_clean_and_its_close_frees_the_file() {
     closing.await.expect("no panic");
     assert_eq!(support::open_files(service.folder.directory.path()), 0);
     assert_eq!(count(&service.acme).await, 1, "the permit came back");
+}
+
+#[tokio::test]
+async fn a_preflight_finds_no_limit_as_there_is_no_server() {
+    let service = Service::new().await;
+    let preflight = service.pools.preflight(&service.folder.acme).await.expect("an answer");
+    assert_eq!((preflight.capacity, preflight.budget), (ServerCapacity::default(), 1));
+    preflight.fits(Replicas { running: 1_000, surge: 1_000 }).expect("it fits");
 }

@@ -13,7 +13,7 @@ use futures_core::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Sqlite};
 use tenantry_core::names::{encoded_file_stem, file_stem};
-use tenantry_core::{FailureKind, Health, NativePool, PoolFactory, TenantId};
+use tenantry_core::{Capacity, FailureKind, Health, NativePool, PoolFactory, ServerCapacity, TenantId};
 
 use crate::connection::Connection;
 use crate::engine::{Driver, forward_to_driver};
@@ -237,6 +237,13 @@ impl PoolFactory for SqliteFactory {
 
     fn max_per_tenant(&self) -> Option<u32> {
         Some(1)
+    }
+}
+
+/// There is no server, and so no limit: every budget fits. What the operating system allows of open files is not looked at.
+impl Capacity for SqliteFactory {
+    async fn capacity(&self, _: &mut Connection<Sqlite>) -> Result<ServerCapacity, Error> {
+        Ok(ServerCapacity::default())
     }
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use sqlx::Executor;
 use support::{in_time, polled_once};
-use tenantry_core::{AcquireError, Created, Dropped, FailureKind, Lease, TenantPools};
+use tenantry_core::{AcquireError, Created, Dropped, FailureKind, Lease, Replicas, ServerCapacity, TenantPools};
 use tenantry_sqlx::SqliteFactory;
 
 fn pools(directory: &tempfile::TempDir, max: u32) -> TenantPools<SqliteFactory> {
@@ -97,4 +97,15 @@ async fn what_one_user_leaves_never_reaches_the_next() {
         assert_eq!(state, "100", "round {round}");
         next.begin().await.expect("no transaction is open").rollback().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_preflight_finds_no_limit_as_there_is_no_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let pools = pools(&directory, 3);
+    in_time(pools.create("acme")).await.unwrap();
+    let preflight = in_time(pools.preflight("acme")).await.unwrap();
+    assert_eq!((preflight.capacity, preflight.budget), (ServerCapacity::default(), 3));
+    let many = Replicas { running: 1_000, surge: 1_000 };
+    assert_eq!((preflight.fits(many), preflight.largest_budget(many)), (Ok(()), None));
 }

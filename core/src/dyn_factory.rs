@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::factory::{Created, Dropped, FailureKind, Health, PoolFactory, Provision};
+use crate::preflight::{Capacity, ServerCapacity};
 use crate::{ServerId, TenantId};
 
 use self::erased::{Driver, Opened, Wrapped};
@@ -44,8 +45,8 @@ enum Choice {
 }
 
 impl DynFactory {
-    /// A driver that was chosen at run time. Making and dropping databases through it fails; see
-    /// [`with_provision`](Self::with_provision).
+    /// A driver that was chosen at run time. Making and dropping databases through it fails, and so does a preflight; see
+    /// [`with_provision`](Self::with_provision) and [`with_capacity`](Self::with_capacity).
     #[must_use]
     pub fn new(factory: impl PoolFactory) -> Self {
         Self(Choice::Driver(Arc::new(Wrapped::new(factory))))
@@ -55,7 +56,20 @@ impl DynFactory {
     /// [`drop_database`](crate::TenantPools::drop_database) work as with the driver itself.
     #[must_use]
     pub fn with_provision(factory: impl Provision) -> Self {
-        Self(Choice::Driver(Arc::new(Wrapped::with_provision(factory))))
+        Self(Choice::Driver(Arc::new(Wrapped::new(factory).provision())))
+    }
+
+    /// The same for a driver whose server can be asked for its limits: [`TenantPools::preflight`](crate::TenantPools::preflight)
+    /// works as with the driver itself.
+    #[must_use]
+    pub fn with_capacity(factory: impl Capacity) -> Self {
+        Self(Choice::Driver(Arc::new(Wrapped::new(factory).capacity())))
+    }
+
+    /// The same for a driver that can do both, as all drivers of tenantry's own can.
+    #[must_use]
+    pub fn with_provision_and_capacity(factory: impl Provision + Capacity) -> Self {
+        Self(Choice::Driver(Arc::new(Wrapped::new(factory).provision().capacity())))
     }
 
     /// A driver for each tenant. `route` is asked whenever a tenant becomes known, for every connect, and twice for every
@@ -153,6 +167,14 @@ impl Provision for DynFactory {
     }
 }
 
+/// Asks with the driver that opened the connection. Fails, with [`FailureKind::Other`], where that one was not given
+/// [`with_capacity`](DynFactory::with_capacity).
+impl Capacity for DynFactory {
+    async fn capacity(&self, connection: &mut DynConnection) -> Result<ServerCapacity, DynError> {
+        connection.opened.capacity().await
+    }
+}
+
 impl fmt::Debug for DynFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -223,8 +245,8 @@ impl DynError {
         Self { kind: factory.classify(&error), driver: type_name::<F>(), source: Box::new(error) }
     }
 
-    fn no_provision<F: PoolFactory>() -> Self {
-        Self { kind: FailureKind::Other, driver: type_name::<F>(), source: Box::new(NoProvision) }
+    fn not_chosen<F: PoolFactory>(lacks: NotChosen) -> Self {
+        Self { kind: FailureKind::Other, driver: type_name::<F>(), source: Box::new(lacks) }
     }
 
     /// Whether the driver's own error is an `E`.
@@ -253,5 +275,9 @@ impl Error for DynError {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("it was not chosen as one that makes and drops databases; use `DynFactory::with_provision`")]
-struct NoProvision;
+enum NotChosen {
+    #[error("it was not chosen as one that makes and drops databases; use `DynFactory::with_provision`")]
+    Provision,
+    #[error("it was not chosen as one whose server tells its limits; use `DynFactory::with_capacity`")]
+    Capacity,
+}

@@ -13,6 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::factory::{Created, Dropped, FailureKind, Health, PoolFactory, Provision};
+use crate::preflight::{Capacity, ServerCapacity};
 use crate::{ServerId, TenantId};
 
 use self::asks::Asks;
@@ -54,6 +55,8 @@ pub use self::views::{EitherLease, EitherLeft, EitherPools, EitherRight, EitherS
 ///   tenant a second.
 /// * The default cap of a tenant: the lower one of what the two drivers find sensible.
 /// * Databases: the left driver makes and drops them, where it can ([`Provision`]).
+/// * Limits of the server: a preflight of a [view](EitherPools::preflight) asks as that driver, whose login may have a limit of its
+///   own; one of the manager itself asks as whichever driver has a connection there, as a rule the left one.
 ///
 /// What is asked of the manager itself, and not of a view, concerns both: drains, statistics, limits, the close.
 /// [`TenantPools::acquire`](crate::TenantPools::acquire) gives a connection of whichever kind is there ([`EitherConnection`]),
@@ -153,6 +156,18 @@ impl<A: Provision, B: PoolFactory> Provision for EitherFactory<A, B> {
 
     async fn drop_database(&self, tenant: &TenantId) -> Result<Dropped, Self::Error> {
         self.left.drop_database(tenant).await.map_err(EitherError::Left)
+    }
+}
+
+/// By the driver whose connection it is.
+impl<A: Capacity, B: Capacity> Capacity for EitherFactory<A, B> {
+    async fn capacity(&self, connection: &mut Self::Connection) -> Result<ServerCapacity, Self::Error> {
+        match &mut connection.0 {
+            Held::Left(connection) => self.left.capacity(connection).await.map_err(EitherError::Left),
+            Held::Right(connection) => self.right.capacity(connection).await.map_err(EitherError::Right),
+            // In no lease that anybody has.
+            Held::Nothing => Ok(ServerCapacity::default()),
+        }
     }
 }
 

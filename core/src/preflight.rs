@@ -7,8 +7,9 @@ use std::future::Future;
 
 use crate::error::AcquireError;
 use crate::factory::{FailureKind, PoolFactory};
-use crate::pools::TenantPools;
-use crate::{ServerId, TenantId};
+use crate::pools::{Shared, TenantPools};
+use crate::sync::Arc;
+use crate::{Lease, ServerId, TenantId};
 
 /// A driver that can ask its server how many connections it takes.
 pub trait Capacity: PoolFactory {
@@ -174,10 +175,12 @@ impl fmt::Display for DoesNotFit {
         let Replicas { running, surge } = self.replicas;
         let processes = self.replicas.at_once();
         f.write_str("the budget does not fit the server: ")?;
-        match (running.max(1), surge) {
-            (1, 0) => f.write_str("one process")?,
-            (running, 0) => write!(f, "{running} processes")?,
-            (running, surge) => write!(f, "{running} processes and {surge} more during a deployment")?,
+        match running.max(1) {
+            1 => f.write_str("one process")?,
+            running => write!(f, "{running} processes")?,
+        }
+        if surge > 0 {
+            write!(f, " and {surge} more during a deployment")?;
         }
         for (index, shortage) in self.shortages.iter().enumerate() {
             let Shortage { limit, allowed, needed, each } = shortage;
@@ -274,32 +277,36 @@ impl<F: Capacity> TenantPools<F> {
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Preflight, PreflightError<F::Error>>> + Send + 'static {
         let (shared, acquired) = (self.shared.clone(), self.acquire(tenant));
-        async move {
-            let mut lease = acquired.await.map_err(PreflightError::Acquire)?;
-            let tenant = lease.tenant().clone();
-            let asked = shared.factory.capacity(&mut lease);
-            let capacity = match shared.runtime.within(shared.settings.acquire_timeout, asked).await {
-                Some(Ok(capacity)) => capacity,
-                Some(Err(source)) => {
-                    let kind = shared.factory.classify(&source);
-                    return Err(PreflightError::Failed { tenant, kind, source });
-                }
-                None => {
-                    lease.discard();
-                    return Err(PreflightError::NoAnswer { tenant });
-                }
-            };
-            // While the lease is held: a tenant with a connection is known.
-            let (of_tenant, all) = shared.with(|ledger, _| (ledger.tenant_stats(tenant.as_str()), ledger.stats()));
-            let server =
-                of_tenant.as_ref().map_or_else(|| shared.factory.server(&tenant), |stats| stats.server.clone());
-            let budget = all.servers.iter().find(|stats| stats.server == server).map_or(all.max, |stats| stats.max);
-            let per_tenant = of_tenant.map_or(budget, |stats| stats.max.min(budget));
-            // Both are caps, which are u32.
-            let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-            Ok(Preflight { server, capacity, budget: narrow(budget), per_tenant: narrow(per_tenant), tenant })
-        }
+        async move { ask(&shared, acquired.await.map_err(PreflightError::Acquire)?).await }
     }
+}
+
+/// Asks over this lease's connection.
+pub(crate) async fn ask<F: Capacity>(
+    shared: &Arc<Shared<F>>,
+    mut lease: Lease<F>,
+) -> Result<Preflight, PreflightError<F::Error>> {
+    let tenant = lease.tenant().clone();
+    let asked = shared.factory.capacity(&mut lease);
+    let capacity = match shared.runtime.within(shared.settings.acquire_timeout, asked).await {
+        Some(Ok(capacity)) => capacity,
+        Some(Err(source)) => {
+            let kind = shared.factory.classify(&source);
+            return Err(PreflightError::Failed { tenant, kind, source });
+        }
+        None => {
+            lease.discard();
+            return Err(PreflightError::NoAnswer { tenant });
+        }
+    };
+    // While the lease is held: a tenant with a connection is known.
+    let (of_tenant, all) = shared.with(|ledger, _| (ledger.tenant_stats(tenant.as_str()), ledger.stats()));
+    let server = of_tenant.as_ref().map_or_else(|| shared.factory.server(&tenant), |stats| stats.server.clone());
+    let budget = all.servers.iter().find(|stats| stats.server == server).map_or(all.max, |stats| stats.max);
+    let per_tenant = of_tenant.map_or(budget, |stats| stats.max.min(budget));
+    // Both are caps, which are u32.
+    let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Preflight { server, capacity, budget: narrow(budget), per_tenant: narrow(per_tenant), tenant })
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_core::{Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision, ServerId, TenantId};
+use tenantry_core::{
+    Capacity, Created, Dropped, FailureKind, Health, NativePool, PoolFactory, Provision, ServerCapacity, ServerId,
+    TenantId,
+};
 
 pub use connection::{FakeConnection, FakeError, FakeHandle, Use};
 pub use gate::Gate;
@@ -156,6 +159,11 @@ impl FakeFactory {
     /// What [`PoolFactory::max_per_tenant`] answers. Managers ask once, when they are built.
     pub fn set_max_per_tenant(&self, max: Option<u32>) {
         self.shared.change(|state| state.max_per_tenant = max);
+    }
+
+    /// What a preflight is told of every server's limits. Default: it has none.
+    pub fn set_capacity(&self, capacity: ServerCapacity) {
+        self.shared.change(|state| state.capacity = capacity);
     }
 
     /// The server ends every connection it has, as in a restart, and nobody has noticed yet: see
@@ -349,6 +357,12 @@ impl PoolFactory for FakeFactory {
 
     fn max_per_tenant(&self) -> Option<u32> {
         self.shared.lock().max_per_tenant
+    }
+}
+
+impl Capacity for FakeFactory {
+    async fn capacity(&self, _: &mut FakeConnection) -> Result<ServerCapacity, FakeError> {
+        Ok(self.shared.lock().capacity)
     }
 }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::DynError;
+use super::{DynError, NotChosen};
 use crate::factory::{Created, Dropped, Health, PoolFactory, Provision};
+use crate::preflight::{Capacity, ServerCapacity};
 use crate::{ServerId, TenantId};
 
 #[async_trait]
@@ -34,16 +35,20 @@ pub(super) trait Opened: Send {
     fn connection_mut(&mut self) -> &mut dyn Any;
     fn health(&mut self) -> Health;
     async fn recycle(&mut self) -> Result<(), DynError>;
+    async fn capacity(&mut self) -> Result<ServerCapacity, DynError>;
     async fn close(self: Box<Self>, within: Duration);
 }
 
 pub(super) struct Wrapped<F: PoolFactory> {
     factory: F,
     databases: Option<Databases<F>>,
+    /// What only a [`Capacity`] can do.
+    ask: Option<Ask<F>>,
 }
 
-type Making<'a, F, R> = Pin<Box<dyn Future<Output = Result<R, <F as PoolFactory>::Error>> + Send + 'a>>;
-type MakeOrDrop<F, R> = for<'a> fn(&'a F, &'a TenantId) -> Making<'a, F, R>;
+type Answer<'a, F, R> = Pin<Box<dyn Future<Output = Result<R, <F as PoolFactory>::Error>> + Send + 'a>>;
+type MakeOrDrop<F, R> = for<'a> fn(&'a F, &'a TenantId) -> Answer<'a, F, R>;
+type Ask<F> = for<'a> fn(&'a F, &'a mut <F as PoolFactory>::Connection) -> Answer<'a, F, ServerCapacity>;
 
 /// What only a [`Provision`] can do.
 struct Databases<F: PoolFactory> {
@@ -53,22 +58,30 @@ struct Databases<F: PoolFactory> {
 
 impl<F: PoolFactory> Wrapped<F> {
     pub(super) fn new(factory: F) -> Self {
-        Self { factory, databases: None }
+        Self { factory, databases: None, ask: None }
     }
 
-    pub(super) fn with_provision(factory: F) -> Self
+    pub(super) fn provision(mut self) -> Self
     where
         F: Provision,
     {
-        let databases = Databases {
+        self.databases = Some(Databases {
             create: |factory: &F, tenant| Box::pin(factory.create(tenant)),
             drop: |factory: &F, tenant| Box::pin(factory.drop_database(tenant)),
-        };
-        Self { factory, databases: Some(databases) }
+        });
+        self
+    }
+
+    pub(super) fn capacity(mut self) -> Self
+    where
+        F: Capacity,
+    {
+        self.ask = Some(|factory: &F, connection| Box::pin(factory.capacity(connection)));
+        self
     }
 
     fn databases(&self) -> Result<&Databases<F>, DynError> {
-        self.databases.as_ref().ok_or_else(DynError::no_provision::<F>)
+        self.databases.as_ref().ok_or_else(|| DynError::not_chosen::<F>(NotChosen::Provision))
     }
 
     fn error(&self, error: F::Error) -> DynError {
@@ -134,6 +147,12 @@ impl<F: PoolFactory> Opened for OpenedBy<F> {
     async fn recycle(&mut self) -> Result<(), DynError> {
         let Self { connection, driver } = self;
         driver.factory.recycle(connection).await.map_err(|error| driver.error(error))
+    }
+
+    async fn capacity(&mut self) -> Result<ServerCapacity, DynError> {
+        let Self { connection, driver } = self;
+        let ask = driver.ask.ok_or_else(|| DynError::not_chosen::<F>(NotChosen::Capacity))?;
+        ask(&driver.factory, connection).await.map_err(|error| driver.error(error))
     }
 
     async fn close(self: Box<Self>, within: Duration) {

@@ -10,6 +10,7 @@ use super::{EitherConnection, EitherFactory, Side};
 use crate::acquire::AcquireOptions;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::PoolFactory;
+use crate::preflight::{self, Capacity, Preflight, PreflightError};
 use crate::{Lease, TenantId, TenantPools};
 
 /// What an acquire on either side can end in. The error of a connect may be the other side's, as the tenant's circuit is
@@ -139,6 +140,28 @@ impl<S: EitherSide<A::Connection, B::Connection>, A: PoolFactory, B: PoolFactory
                 return Ok(EitherLease::new(lease));
             }
             aside.push(lease);
+        }
+    }
+
+    /// [`TenantPools::preflight`] over a connection of this side, and so with this side's login.
+    ///
+    /// # Errors
+    /// As [`TenantPools::preflight`].
+    ///
+    /// # Cancel safety
+    /// As [`TenantPools::preflight`].
+    pub fn preflight(
+        &self,
+        tenant: impl AsRef<str>,
+    ) -> impl Future<Output = Result<Preflight, PreflightError<<EitherFactory<A, B> as PoolFactory>::Error>>> + Send + 'static
+    where
+        A: Capacity,
+        B: Capacity,
+    {
+        let (shared, acquired) = (self.pools.shared.clone(), self.acquire(tenant));
+        async move {
+            let EitherLease { lease, .. } = acquired.await.map_err(PreflightError::Acquire)?;
+            preflight::ask(&shared, lease).await
         }
     }
 

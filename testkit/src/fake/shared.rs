@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tenantry_core::{FailureKind, ServerId, TenantId};
+use tenantry_core::{FailureKind, ServerCapacity, ServerId, TenantId};
 use tokio::sync::watch;
 
 use super::connection::Record;
@@ -25,6 +25,7 @@ pub(super) struct State {
     pub(super) servers: HashMap<ServerId, Server>,
     pub(super) databases: Databases,
     pub(super) max_per_tenant: Option<u32>,
+    pub(super) capacity: ServerCapacity,
     placed: HashMap<TenantId, ServerId>,
     placement: Placement,
     records: HashMap<u64, Weak<Record>>,
@@ -80,6 +81,7 @@ impl Shared {
             servers: HashMap::new(),
             databases: Databases::AllBut(HashSet::new()),
             max_per_tenant: None,
+            capacity: ServerCapacity::default(),
             placed: HashMap::new(),
             placement: Arc::new(|_| ServerId::default()),
             records: HashMap::new(),

@@ -5,6 +5,7 @@
 
 mod drivers;
 mod exchanges;
+mod preflights;
 mod routes;
 mod support;
 mod views;

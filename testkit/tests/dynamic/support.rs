@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use tenantry_core::{
-    Builder, Created, Dropped, EitherFactory, FailureKind, Health, PoolFactory, Provision, ServerId, TenantId,
-    TenantPools,
+    Builder, Capacity, Created, Dropped, EitherFactory, FailureKind, Health, PoolFactory, Provision, ServerCapacity,
+    ServerId, TenantId, TenantPools,
 };
 use tenantry_testkit::{Call, FakeConnection, FakeError, FakeFactory};
 
@@ -65,6 +65,12 @@ impl PoolFactory for OtherFactory {
 
     fn max_per_tenant(&self) -> Option<u32> {
         self.0.max_per_tenant()
+    }
+}
+
+impl Capacity for OtherFactory {
+    async fn capacity(&self, connection: &mut OtherConnection) -> Result<ServerCapacity, OtherError> {
+        self.0.capacity(connection).await.map_err(OtherError)
     }
 }
 
