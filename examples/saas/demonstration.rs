@@ -11,12 +11,13 @@ use clap::Parser;
 use sqlx::Connection;
 use tenantry::TenantPools;
 use tenantry::http::admin::{Authorization, Role};
+use tenantry::metrics::Prometheus;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::database::{self, Place, Witness};
 use crate::load::{Load, Record};
 use crate::report::{Live, Report};
-use crate::service::{Pools, Server};
+use crate::service::{Operators, Pools, Server};
 use crate::{shutdown, tenants};
 
 /// One database per tenant under one budget of connections, with real HTTP clients.
@@ -58,7 +59,9 @@ pub(crate) async fn demonstrate() -> ExitCode {
 async fn run(args: &Args) -> Result<bool> {
     let place = Place::new()?;
     let witness = place.witness().await?;
-    let pools = TenantPools::builder(place.factory()).max_connections(args.budget).build()?;
+    let prometheus = Prometheus::new("notes");
+    let pools = TenantPools::builder(place.factory()).max_connections(args.budget);
+    let pools = pools.observer(prometheus.observer()).build()?;
 
     let start = Instant::now();
     let tenants = tenants::names(args.tenants as usize);
@@ -70,9 +73,11 @@ async fn run(args: &Args) -> Result<bool> {
 
     // Thrown away with the process; a service has its token from its secrets.
     let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
-    let server = Server::start(pools.clone(), Authorization::tokens([(Role::Admin, &token)])?).await?;
+    let authorization = Authorization::tokens([(Role::Admin, &token)])?;
+    let server = Server::start(pools.clone(), Operators { authorization, prometheus }).await?;
     let url = format!("http://{}", server.address);
     println!("admin page at {url}/admin, for which the token is {token}");
+    println!("metrics for Prometheus at {url}/admin/metrics, with the header `Authorization: Bearer {token}`");
     println!("serving notes at {url}/{}/notes?after=&limit=10", tenants[0]);
     let load = Arc::new(Load::new(url, tenants)?);
     let mut record = None;

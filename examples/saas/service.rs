@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tenantry::TenantPools;
 use tenantry::http::admin::{self, Authorization};
 use tenantry::http::{Problem, Tenant, TenantConnection, TenantLayer, TenantSource, Tenants};
+use tenantry::metrics::Prometheus;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,16 +34,22 @@ pub(crate) struct Page {
     pub(crate) limit: u32,
 }
 
+/// Who may use the admin's routes, and what Prometheus finds there.
+pub(crate) struct Operators {
+    pub(crate) authorization: Authorization,
+    pub(crate) prometheus: Prometheus,
+}
+
 /// The notes, and the admin's page and routes. Those are often better on a port of their own, that only operators reach.
-fn router(pools: Pools, admins: Authorization) -> Router {
-    let admin = admin::router(&pools, admins);
+fn router(pools: Pools, operators: Operators) -> Router {
+    let admin: Router = admin::router_with_metrics(&pools, operators.authorization, operators.prometheus);
     let source = TenantSource::path("tenant");
     Router::new()
         .route("/{tenant}/notes", get(list))
         .route("/{tenant}/notes/{key}", put(write))
         .layer(TenantLayer::new(source.clone()))
         .with_state(Tenants::new(pools, source))
-        .nest("/admin", admin)
+        .nest_service("/admin", admin)
 }
 
 async fn list(mut connection: TenantConnection<Factory>, Query(page): Query<Page>) -> Result<Json<Vec<Note>>, Problem> {
@@ -80,11 +87,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens on a free port of this machine.
-    pub(crate) async fn start(pools: Pools, admins: Authorization) -> Result<Self> {
+    pub(crate) async fn start(pools: Pools, operators: Operators) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(listener, router(pools, admins)).with_graceful_shutdown(async {
+        let serve = axum::serve(listener, router(pools, operators)).with_graceful_shutdown(async {
             // An error means that the sender is gone, and then nobody wants the service any more either.
             let _ = stopped.await;
         });

@@ -53,12 +53,14 @@ async fn stop_within(server: Server, pools: &Pools, requests: Duration, connecti
 #[cfg(test)]
 mod tests {
     use tenantry::http::admin::{Authorization, Role};
+    use tenantry::metrics::Prometheus;
     use tenantry::{AcquireError, TenantPools};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     use super::*;
     use crate::database::Place;
+    use crate::service::Operators;
     use crate::tenants;
 
     /// A service with one tenant, and a request under way: all of it is there but its last byte.
@@ -67,7 +69,9 @@ mod tests {
         let pools = TenantPools::builder(place.factory()).max_connections(2).build()?;
         tenants::make(&pools, &["acme".to_owned()]).await?;
         let token = "nobody-asks-for-it-".repeat(4);
-        let server = Server::start(pools.clone(), Authorization::tokens([(Role::Admin, &token)])?).await?;
+        let authorization = Authorization::tokens([(Role::Admin, &token)])?;
+        let operators = Operators { authorization, prometheus: Prometheus::new("notes") };
+        let server = Server::start(pools.clone(), operators).await?;
         let mut client = TcpStream::connect(server.address).await?;
         let request = "PUT /acme/notes/key HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
         client.write_all(request.as_bytes()).await?;

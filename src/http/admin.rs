@@ -9,11 +9,13 @@
 //!
 //! fn with_admin<F: PoolFactory>(app: Router, pools: &TenantPools<F>, token: &str) -> Result<Router, WeakToken> {
 //!     let authorization = Authorization::tokens([(Role::Admin, token)])?;
-//!     Ok(app.nest("/admin", admin::router(pools, authorization)))
+//!     let admin: Router = admin::router(pools, authorization);
+//!     Ok(app.nest_service("/admin", admin))
 //! }
 //! ```
 //!
-//! The page is then at `/admin`. Serve it over TLS, or on an address that only operators reach: tokens travel with each request.
+//! The page is then at `/admin` and at `/admin/` (with axum's `nest` it is at `/admin` alone). Serve it over TLS, or on an address
+//! that only operators reach: tokens travel with each request.
 //!
 #![doc = include_str!("admin/routes.md")]
 

@@ -24,11 +24,12 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
     let (postgres, rest): (Vec<&String>, Vec<&String>) = args.rest.iter().partition(|word| *word == "--postgres");
     println!("building the example (some minutes at the first time)");
     let mut command = if postgres.is_empty() {
-        cargo("run --quiet --profile demo --package tenantry --features axum,sqlx-sqlite --example saas --")
+        cargo("run --quiet --profile demo --package tenantry --features axum,metrics,sqlx-sqlite --example saas --")
     } else {
         let quietly = Loudness { verbose: false };
         needs::ensure_server("postgres", quietly)?;
-        let example = "build --profile demo --package tenantry --features axum,sqlx-postgres --example saas_postgres";
+        let example =
+            "build --profile demo --package tenantry --features axum,metrics,sqlx-postgres --example saas_postgres";
         must(&mut cargo(example), quietly)?;
         let around = "build --profile demo --package tenantry-testkit --features postgres-command --bins";
         must(&mut cargo(around), quietly)?;
@@ -87,7 +88,8 @@ fn holds_and_can_fail(example: impl Fn() -> Result<Command>, loudness: Loudness)
 
 /// The step `demo-long`, as a visitor runs it.
 pub(crate) fn long_step(loudness: Loudness) -> Result<Tally> {
-    let command = "run --profile demo --package tenantry --features axum,sqlx-sqlite --example saas -- --seconds 60";
+    let command =
+        "run --profile demo --package tenantry --features axum,metrics,sqlx-sqlite --example saas -- --seconds 60";
     must(&mut cargo(command), loudness)?;
     Ok(Tally::default())
 }

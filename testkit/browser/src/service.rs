@@ -40,7 +40,8 @@ impl Service {
         fake.on(Call::Connect).always(Behavior::after(Duration::from_millis(3)));
         let pools = TenantPools::builder(fake).max_connections(8).build()?;
         let authorization = Authorization::tokens([(Role::Admin, ADMIN), (Role::Read, READER)])?;
-        let app: Router = Router::new().nest("/admin", admin::router(&pools, authorization));
+        let admin: Router = admin::router(&pools, authorization);
+        let app: Router = Router::new().nest_service("/admin", admin);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/admin", listener.local_addr()?);
         let server = tokio::spawn(async { axum::serve(listener, app).await });

@@ -55,7 +55,8 @@ async fn nobody_gets_anything_on_any_route_and_verb_without_a_token() {
     let pools = pools(&fake, |builder| builder);
     drop(pools.acquire(TENANT).await.unwrap());
     let admin = router(&pools);
-    let nested = Router::new().nest("/admin", router(&pools));
+    // Of the two ways in which axum nests, one has the address with a slash at its end as well.
+    let nested = [Router::new().nest("/admin", router(&pools)), Router::new().nest_service("/admin", router(&pools))];
     let wrong = [None, Some("not-a-token-of-this"), Some(""), Some(&ADMIN[1..]), Some("an-admin-of-the-tesT")];
     let mut refused = 0;
     for (path, verb) in paths().flat_map(|path| verbs().into_iter().map(move |verb| (path, verb))) {
@@ -65,8 +66,10 @@ async fn nobody_gets_anything_on_any_route_and_verb_without_a_token() {
             assert_refused(&answer, 401, &what);
             assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"tenantry\""), "{what}");
             let inner = path.strip_suffix('/').unwrap_or(path);
-            let answer = ask(&nested, request(verb.clone(), &format!("/admin{inner}"), token)).await;
-            assert_refused(&answer, 401, &format!("nested: {what}"));
+            for (nested, path) in [(&nested[0], inner), (&nested[1], inner), (&nested[1], path)] {
+                let answer = ask(nested, request(verb.clone(), &format!("/admin{path}"), token)).await;
+                assert_refused(&answer, 401, &format!("nested: {what}"));
+            }
             refused += 1;
         }
     }
@@ -152,6 +155,20 @@ async fn a_browser_without_a_token_gets_the_page_and_nothing_else() {
     }
     let policy = without.header("content-security-policy").unwrap();
     assert!(policy.contains("script-src 'sha256-") && policy.contains("connect-src 'self'"), "{policy}");
+}
+
+#[tokio::test]
+async fn the_page_and_all_else_are_there_with_a_slash_at_the_end_of_the_address_as_well() {
+    let app = Router::new().nest_service("/admin", router(&pools(&FakeFactory::new(), |builder| builder)));
+    let page = get(&app, "/admin", READER).await;
+    for uri in ["/admin", "/admin/", "/admin/api/stats", "/admin/metrics"] {
+        let answer = get(&app, uri, READER).await;
+        assert_eq!(answer.status, 200, "{uri}");
+        assert_protected(&answer, uri);
+    }
+    assert_eq!(get(&app, "/admin/", READER).await.body, page.body);
+    assert_eq!(crate::get(&app, "/admin/").await.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(get(&app, "/admin/api/stats/", READER).await.status, 404);
 }
 
 #[tokio::test]
