@@ -48,11 +48,14 @@ impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Acquire(AcquireError::InvalidTenant(_)) => StatusCode::BAD_REQUEST,
-            Self::Acquire(AcquireError::Connect {
-                kind: FailureKind::NoSuchTenant | FailureKind::InvalidName, ..
-            }) => StatusCode::NOT_FOUND,
+            // The second is what a caller is told of the first, for a while.
+            Self::Acquire(AcquireError::Connect { kind, .. } | AcquireError::Unavailable { kind, .. }) => match kind {
+                FailureKind::NoSuchTenant => StatusCode::NOT_FOUND,
+                FailureKind::InvalidName => StatusCode::BAD_REQUEST,
+                FailureKind::Auth => StatusCode::BAD_GATEWAY,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            },
             Self::Acquire(AcquireError::Removed { .. }) => StatusCode::GONE,
-            Self::Acquire(AcquireError::Connect { kind: FailureKind::Auth, .. }) => StatusCode::BAD_GATEWAY,
             Self::Acquire(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Query(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -168,7 +171,10 @@ mod tests {
         let put = "PUT /acme/notes/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
         assert!(asked(put.to_owned()).await?.starts_with("HTTP/1.1 204"));
         assert!(asked(get("/acme/notes")).await?.ends_with("\r\n\r\nhello"));
-        assert!(asked(get("/stranger/notes")).await?.starts_with("HTTP/1.1 404"));
+        for _ in 0..2 {
+            assert!(asked(get("/stranger/notes")).await?.starts_with("HTTP/1.1 404"), "the first time and later");
+        }
+        assert!(asked(get("/UPPER/notes")).await?.starts_with("HTTP/1.1 400"));
         let held = pools.acquire("acme").await?;
         let refused = asked(get("/acme/notes")).await?;
         assert!(
