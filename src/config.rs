@@ -19,7 +19,8 @@
 #![cfg_attr(feature = "sqlx-mysql", doc = "[`Config::sqlx_mysql`],")]
 #![cfg_attr(feature = "diesel-postgres", doc = "[`Config::diesel_postgres`],")]
 #![cfg_attr(feature = "diesel-mysql", doc = "[`Config::diesel_mysql`],")]
-//! each without a connection string, so that a password needs no escaping and is quoted by no error.
+//! each without a connection string, so that a password needs no escaping and is quoted by no error. SQLite has neither host nor user:
+//! give its factory the folder, as `config.builder(SqliteFactory::new(folder))`, and `DB_MAX_CONNECTIONS_PER_DB=1`.
 //!
 //! # The variables
 //! Under the prefix `DB`. What the table calls the builder's has its bounds, its default and the reason for it at the method of
