@@ -55,7 +55,7 @@ mod postgres {
 
     use super::*;
 
-    const PASSWORD: &str = "it's a/MARKER:@ 100%?#";
+    const PASSWORD: &str = "it's a/mark3r:@ 100%?#";
 
     #[tokio::test]
     async fn a_service_starts_with_settings_from_the_environment_and_a_wrong_password_is_found_at_once() -> Result<()> {
@@ -84,9 +84,9 @@ mod postgres {
         let error = start(&read(&Config::loader("DB").environment(greedy))?).await.expect_err("three times 40 of 97");
         assert!(error.to_string().contains("max_connections is at most 32"), "{error}");
 
-        let wrong = variables.map(|(name, value)| (name, if name == "DB_PASSWORD" { "MARKER" } else { value }));
+        let wrong = variables.map(|(name, value)| (name, if name == "DB_PASSWORD" { "mark3r" } else { value }));
         let error = start(&read(&Config::loader("DB").environment(wrong))?).await.expect_err("a wrong password");
-        assert!(!format!("{error:?} {error:#}").contains("MARKER"), "{error:?}");
+        assert!(!format!("{error:?} {error:#}").contains("mark3r"), "{error:?}");
         Ok(())
     }
 }

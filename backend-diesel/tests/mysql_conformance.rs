@@ -19,7 +19,7 @@ use tenantry_testkit::{Flow, PrivateMariaDb, Proxy};
 
 const LIMIT: u32 = 2;
 const LIMITED: &str = "limited";
-const PASSWORD: &str = "p@/#%:?' word";
+const PASSWORD: &str = "p@/#%:?' mark3r";
 
 /// The server, and a proxy before it that can fall silent.
 struct Server {
@@ -76,7 +76,7 @@ impl Subject for Server {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![PASSWORD.to_owned(), "wrong word".to_owned()]
+        vec![PASSWORD.to_owned(), "mark3r wrong".to_owned()]
     }
 
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
@@ -154,7 +154,7 @@ impl Subject for Server {
     }
 
     fn with_wrong_password(&self) -> Result<MySqlFactory, NotPossible> {
-        Ok(MySqlFactory::new(opts(&self.server).user(Some(LIMITED)).pass(Some("wrong word"))))
+        Ok(MySqlFactory::new(opts(&self.server).user(Some(LIMITED)).pass(Some("mark3r wrong"))))
     }
 
     fn with_unreachable_server(&self) -> Result<MySqlFactory, NotPossible> {

@@ -18,7 +18,7 @@ use tenantry_testkit::conformance::{Limited, NotPossible, PoolSubject, Subject, 
 use tenantry_testkit::servers::Role;
 use tenantry_testkit::{Direction, Flow, PrivatePostgres, Proxy};
 
-const PASSWORD: &str = "p@/#%:?' word";
+const PASSWORD: &str = "p@/#%:?' mark3r";
 
 /// A server, and a factory that reaches it through a proxy.
 struct Over {
@@ -87,7 +87,7 @@ impl Subject for Over {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![PASSWORD.to_owned(), "wrong word".to_owned()]
+        vec![PASSWORD.to_owned(), "mark3r wrong".to_owned()]
     }
 
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
@@ -162,7 +162,7 @@ impl Subject for Over {
     }
 
     fn with_wrong_password(&self) -> Result<PostgresFactory, NotPossible> {
-        Ok(PostgresFactory::new(config(self.server.port(), "app", "wrong word")))
+        Ok(PostgresFactory::new(config(self.server.port(), "app", "mark3r wrong")))
     }
 
     fn with_unreachable_server(&self) -> Result<PostgresFactory, NotPossible> {

@@ -31,15 +31,15 @@ async fn until_lost(factory: &PostgresFactory, connection: &mut PostgresConnecti
 
 #[tokio::test]
 async fn failures_are_told_apart() {
-    let role = Role::new("one", "secret").connection_limit(1);
+    let role = Role::new("one", "mark3r-role").connection_limit(1);
     let cluster = Cluster::on(PrivatePostgres::builder().role(role).start().expect("a server")).await;
     assert_eq!(refused(&cluster.factory, "nobody").await.0, FailureKind::NoSuchTenant);
     assert_eq!(refused(&cluster.factory, "template1").await.0, FailureKind::InvalidName);
     assert_eq!(refused(&cluster.factory, &"a".repeat(64)).await.0, FailureKind::InvalidName);
     assert_eq!(refused(&cluster.factory_as("one", "wrong"), "acme").await.0, FailureKind::Auth);
-    assert_eq!(refused(&cluster.factory_as("nobody", "secret"), "acme").await.0, FailureKind::Auth);
+    assert_eq!(refused(&cluster.factory_as("nobody", "mark3r-role"), "acme").await.0, FailureKind::Auth);
 
-    let one = cluster.factory_as("one", "secret");
+    let one = cluster.factory_as("one", "mark3r-role");
     let held = one.connect(&cluster.acme).await.expect("the only one");
     let (kind, error) = refused(&one, "acme").await;
     assert_eq!((kind, error.code()), (FailureKind::ServerFull, Some("53300")));
@@ -49,7 +49,7 @@ async fn failures_are_told_apart() {
 
     let nobody_listens = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let mut elsewhere = Config::new();
-    elsewhere.host("127.0.0.1").port(nobody_listens).user("postgres").password("secret");
+    elsewhere.host("127.0.0.1").port(nobody_listens).user("postgres").password("mark3r-role");
     assert_eq!(refused(&PostgresFactory::new(elsewhere), "acme").await.0, FailureKind::Unreachable);
 }
 
@@ -84,9 +84,9 @@ async fn sessions(watcher: &mut PostgresConnection, role: &str) -> i64 {
 
 #[tokio::test]
 async fn the_server_has_let_go_when_a_close_resolves() {
-    let role = Role::new("one", "secret").connection_limit(1);
+    let role = Role::new("one", "mark3r-role").connection_limit(1);
     let cluster = Cluster::on(PrivatePostgres::builder().role(role).start().expect("a server")).await;
-    let one = cluster.factory_as("one", "secret");
+    let one = cluster.factory_as("one", "mark3r-role");
     let mut watcher = cluster.connect().await;
     for _ in 0..100 {
         let mut connection = one.connect(&cluster.acme).await.expect("the one before is gone");
@@ -99,9 +99,9 @@ async fn the_server_has_let_go_when_a_close_resolves() {
 
 #[tokio::test]
 async fn a_query_that_was_dropped_half_way_is_cancelled_by_the_close() {
-    let role = Role::new("one", "secret").connection_limit(1);
+    let role = Role::new("one", "mark3r-role").connection_limit(1);
     let cluster = Cluster::on(PrivatePostgres::builder().role(role).start().expect("a server")).await;
-    let one = cluster.factory_as("one", "secret");
+    let one = cluster.factory_as("one", "mark3r-role");
     let mut watcher = cluster.connect().await;
     for _ in 0..10 {
         let mut connection = one.connect(&cluster.acme).await.expect("the one before is gone");

@@ -29,10 +29,10 @@ async fn until(mut done: impl FnMut() -> bool) {
 
 /// A server that lets the role `two` have two connections at once.
 async fn limited() -> (Cluster, PostgresFactory) {
-    let role = Role::new("two", "secret").connection_limit(2);
+    let role = Role::new("two", "mark3r-role").connection_limit(2);
     let server = PrivatePostgres::builder().setting("password_encryption", "md5").role(role).start();
     let cluster = Cluster::on(server.expect("a server")).await;
-    let factory = cluster.factory_as("two", "secret");
+    let factory = cluster.factory_as("two", "mark3r-role");
     (cluster, factory)
 }
 

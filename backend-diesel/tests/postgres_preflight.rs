@@ -9,11 +9,11 @@ use tenantry_testkit::servers::{Role, patient};
 
 #[tokio::test]
 async fn what_it_says_is_what_the_server_lets_in() {
-    let limited = Role::new("limited", "secret").connection_limit(4);
-    let server = PrivatePostgres::builder().max_connections(12).role(Role::new("app", "secret")).role(limited);
+    let limited = Role::new("limited", "mark3r-role").connection_limit(4);
+    let server = PrivatePostgres::builder().max_connections(12).role(Role::new("app", "mark3r-role")).role(limited);
     let cluster = Cluster::on(server.start().expect("a server")).await;
     for (role, max) in [("app", 9), ("limited", 4)] {
-        let factory = cluster.factory_as(role, "secret");
+        let factory = cluster.factory_as(role, "mark3r-role");
         let pools = patient(TenantPools::builder(factory)).max_connections(2).build().expect("good settings");
         let preflight = pools.preflight("acme").await.expect("an answer");
         assert_eq!(preflight.capacity.for_this_login(), Some(max), "{preflight:?}");
@@ -23,7 +23,7 @@ async fn what_it_says_is_what_the_server_lets_in() {
         drop(pools.acquire("acme").await.expect("the same connection"));
         assert_eq!((pools.stats().totals.connects, pools.stats().totals.closed_broken), (1, 0));
         pools.close().await;
-        let strangers = cluster.server.fill(role, "secret").await.expect("until it is full");
+        let strangers = cluster.server.fill(role, "mark3r-role").await.expect("until it is full");
         assert_eq!(strangers.count(), usize::try_from(max).expect("a few"));
         drop(strangers);
         while cluster.server.sample().await.expect("a count").of_role(role) > 0 {

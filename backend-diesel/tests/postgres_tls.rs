@@ -35,7 +35,7 @@ impl Encrypted {
         let authority = Authority::new().expect("an authority");
         let certificate = authority.issue(names).expect("names");
         let builder = PrivatePostgres::builder().certificate(certificate);
-        let server = builder.role(Role::new("one", "secret").connection_limit(1)).start().expect("a server");
+        let server = builder.role(Role::new("one", "mark3r-role").connection_limit(1)).start().expect("a server");
         server.run("postgres", "CREATE DATABASE acme").await.expect("a database");
         Self { server, authority }
     }
@@ -58,7 +58,7 @@ impl Encrypted {
 
     fn one(&self, mode: SslMode) -> PostgresFactory {
         let mut config = self.config("localhost", mode);
-        config.user("one").password("secret");
+        config.user("one").password("mark3r-role");
         PostgresFactory::new(config).tls(self.tls())
     }
 }
@@ -243,7 +243,7 @@ async fn an_encrypted_query_that_was_dropped_half_way_is_cancelled_in_secret() {
     let (port, begins) = relay(encrypted.server.port()).await;
     let mut config = Config::new();
     config.host("localhost").hostaddr(Ipv4Addr::LOCALHOST.into()).port(port);
-    config.user("one").password("secret").ssl_mode(SslMode::Require);
+    config.user("one").password("mark3r-role").ssl_mode(SslMode::Require);
     let one = PostgresFactory::new(config).tls(encrypted.tls());
     let mut watcher = connect(&encrypted.factory("localhost", SslMode::Require)).await;
     for _ in 0..10 {

@@ -40,16 +40,16 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        let role = Role::new("service", "secret").connection_limit(BUDGET);
+        let role = Role::new("service", "mark3r-role").connection_limit(BUDGET);
         let server = PrivatePostgres::builder().setting("password_encryption", "md5").role(role).start();
         let server = server.expect("a server");
         for number in 0..TENANTS {
             server.run("postgres", &format!("CREATE DATABASE \"tenant-{number}\"")).await.expect("a new database");
         }
         let mut config = Config::new();
-        config.host(server.host()).port(server.port()).user("service").password("secret").dbname("postgres");
+        config.host(server.host()).port(server.port()).user("service").password("mark3r-role").dbname("postgres");
         let options = PgConnectOptions::new_without_pgpass().host(server.host()).port(server.port());
-        let options = options.username("service").password("secret").database("postgres");
+        let options = options.username("service").password("mark3r-role").database("postgres");
         Self {
             server,
             diesel: tenantry_diesel::PostgresFactory::new(config),

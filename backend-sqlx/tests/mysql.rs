@@ -136,7 +136,7 @@ async fn errors_are_told_apart() {
 
 #[tokio::test]
 async fn any_password_works_and_a_full_server_says_so() {
-    const PASSWORD: &str = "p@/#%:?' \"\\$&=+";
+    const PASSWORD: &str = "p@/#%:?' \"\\$&=+mark3r";
     let user = User::new("u@`s'er", PASSWORD).owns("acme").max_user_connections(1);
     let server = Server::on(PrivateMariaDb::builder().user(user)).await;
     let options = options(&server.server).username("u@`s'er").password(PASSWORD);

@@ -25,7 +25,7 @@ struct Server {
 
 impl Server {
     async fn new() -> Self {
-        let limited = User::new(LIMITED, "limited-password").owns("one").max_user_connections(LIMIT);
+        let limited = User::new(LIMITED, "mark3r-limited").owns("one").max_user_connections(LIMIT);
         let server = PrivateMariaDb::builder().user(limited).start().expect("a server");
         let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into()).await.expect("a proxy");
         let factory = MySqlFactory::new(options(&server).port(proxy.address().port()));
@@ -53,7 +53,7 @@ impl Subject for Server {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec!["limited-password".to_owned(), "wrong-password".to_owned()]
+        vec!["mark3r-limited".to_owned(), "mark3r-wrong".to_owned()]
     }
 
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
@@ -122,7 +122,7 @@ impl Subject for Server {
     }
 
     fn with_wrong_password(&self) -> Result<MySqlFactory, NotPossible> {
-        Ok(MySqlFactory::new(options(&self.server).username(LIMITED).password("wrong-password")))
+        Ok(MySqlFactory::new(options(&self.server).username(LIMITED).password("mark3r-wrong")))
     }
 
     fn with_unreachable_server(&self) -> Result<MySqlFactory, NotPossible> {
@@ -130,7 +130,7 @@ impl Subject for Server {
     }
 
     fn with_limited_server(&self) -> Result<Limited<MySqlFactory>, NotPossible> {
-        let factory = MySqlFactory::new(options(&self.server).username(LIMITED).password("limited-password"));
+        let factory = MySqlFactory::new(options(&self.server).username(LIMITED).password("mark3r-limited"));
         let [tenant, _] = self.tenants();
         Ok(Limited { factory, tenant, limit: LIMIT })
     }

@@ -27,11 +27,11 @@ async fn let_in(options: &MySqlConnectOptions) -> (u32, u16) {
 #[tokio::test]
 async fn what_it_says_is_what_the_server_lets_in() {
     let builder = PrivateMariaDb::builder().max_connections(12);
-    let builder = builder.user(User::new("app", "secret").owns("acme"));
-    let builder = builder.user(User::new("limited", "secret").max_user_connections(3).owns("acme"));
+    let builder = builder.user(User::new("app", "mark3r-role").owns("acme"));
+    let builder = builder.user(User::new("limited", "mark3r-role").max_user_connections(3).owns("acme"));
     for (name, max, refusal) in [("app", 12, 1040), ("limited", 3, 1226)] {
         let server = builder.clone().start().expect("a server");
-        let login = options(&server).username(name).password("secret");
+        let login = options(&server).username(name).password("mark3r-role");
         let pools = patient(TenantPools::builder(MySqlFactory::new(login.clone())))
             .max_connections(2)
             .build()

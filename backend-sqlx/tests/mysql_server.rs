@@ -39,11 +39,11 @@ async fn limits_users_and_settings_are_as_told() {
     let server = PrivateMariaDb::builder()
         .max_connections(12)
         .setting("wait-timeout", "77")
-        .user(User::new("one", "secret").max_user_connections(1))
+        .user(User::new("one", "mark3r-role").max_user_connections(1))
         .user(User::new(hostile.0, hostile.1).owns("a_c"))
         .start()
         .expect("a server");
-    let one = options(&server).username("one").password("secret");
+    let one = options(&server).username("one").password("mark3r-role");
     let mut first = connect(&one).await.expect("the first");
     assert_eq!(number(&connect(&one).await.expect_err("full")), Some(1226));
     let settings = sqlx::query_as::<_, (u64, u64)>("SELECT @@max_connections, @@wait_timeout");
@@ -56,8 +56,9 @@ async fn limits_users_and_settings_are_as_told() {
 
 #[tokio::test]
 async fn data_and_users_outlive_a_restart_and_a_crash() {
-    let mut server = PrivateMariaDb::builder().user(User::new("app", "secret").owns("kept")).start().expect("a server");
-    let app = options(&server).username("app").password("secret");
+    let mut server =
+        PrivateMariaDb::builder().user(User::new("app", "mark3r-role").owns("kept")).start().expect("a server");
+    let app = options(&server).username("app").password("mark3r-role");
     connect(&app).await.expect("in").execute("CREATE DATABASE kept").await.expect("made");
     server.restart().expect("restarts");
     let app = app.database("kept");

@@ -14,7 +14,7 @@ use tenantry_sqlx::{During, Error, PostgresFactory};
 use tenantry_testkit::PrivatePostgres;
 use tenantry_testkit::servers::Role;
 
-const PASSWORD: &str = "p@/#%:?' \"\\$&=+ü";
+const PASSWORD: &str = "p@/#%:?' \"\\$&=+mark3rü";
 
 fn as_role(server: &PrivatePostgres, role: &str, password: &str) -> PostgresFactory {
     PostgresFactory::new(options(server).username(role).password(password))

@@ -15,8 +15,8 @@ const MAX: u32 = 12;
 
 fn server() -> PrivatePostgres {
     let builder = PrivatePostgres::builder().max_connections(MAX).setting("password_encryption", "md5");
-    let limited = Role::new("limited", "secret").connection_limit(4);
-    builder.role(Role::new("app", "secret")).role(limited).start().expect("a server")
+    let limited = Role::new("limited", "mark3r-role").connection_limit(4);
+    builder.role(Role::new("app", "mark3r-role")).role(limited).start().expect("a server")
 }
 
 async fn preflight(options: &PgConnectOptions, budget: u32, tenant: &str) -> Preflight {
@@ -63,8 +63,8 @@ async fn what_it_says_is_what_the_server_lets_in() {
     server.run("postgres", "CREATE DATABASE small CONNECTION LIMIT 2").await.expect("a database");
     let (superuser, app, limited) = (
         options(&server),
-        options(&server).username("app").password("secret"),
-        options(&server).username("limited").password("secret"),
+        options(&server).username("app").password("mark3r-role"),
+        options(&server).username("limited").password("mark3r-role"),
     );
     for (login, database, max) in
         [(&app, "acme", MAX - 3), (&limited, "acme", 4), (&app, "small", 2), (&superuser, "small", MAX)]
@@ -84,7 +84,7 @@ async fn what_it_says_is_what_the_server_lets_in() {
 async fn a_budget_that_it_calls_fitting_is_served_by_all_replicas_at_once_and_one_more_is_not() {
     let server = server();
     server.run("postgres", "CREATE DATABASE acme").await.expect("a database");
-    let app = options(&server).username("app").password("secret");
+    let app = options(&server).username("app").password("mark3r-role");
     // Nine places: two processes with four, or three with three, one of them new.
     let rolling = Replicas { running: 2, surge: 1 };
     let four = preflight(&app, 4, "acme").await;
@@ -116,7 +116,7 @@ async fn a_budget_that_it_calls_fitting_is_served_by_all_replicas_at_once_and_on
 #[tokio::test]
 async fn a_role_that_may_not_ask_is_told_so_and_the_error_holds_no_password() {
     let server = server();
-    let wrong = options(&server).username("app").password("wrong-MARKER");
+    let wrong = options(&server).username("app").password("mark3r-wrong");
     let pools =
         patient(TenantPools::builder(PostgresFactory::new(wrong))).max_connections(2).build().expect("good settings");
     let error = pools.preflight("postgres").await.expect_err("a wrong password");
@@ -124,5 +124,5 @@ async fn a_role_that_may_not_ask_is_told_so_and_the_error_holds_no_password() {
         panic!("{error:?}")
     };
     assert_eq!(*kind, FailureKind::Auth);
-    assert!(!format!("{error:?} {error}").contains("MARKER"));
+    assert!(!format!("{error:?} {error}").contains("mark3r"));
 }

@@ -88,7 +88,7 @@ const VICTIM: &str = "victim";
 pub const ROLE: &str = "app";
 
 /// The password of [`ROLE`].
-pub const PASSWORD: &str = "the-password";
+pub const PASSWORD: &str = "mark3r-faults";
 
 /// How passwords are stored, so that a login is no work to speak of for a busy machine.
 const CHEAP: &str = "md5";

@@ -42,7 +42,7 @@ pub fn user(limited: bool) -> &'static str {
 /// The password of both.
 #[must_use]
 pub fn password() -> &'static str {
-    "secret"
+    "mark3r-role"
 }
 
 /// How often each task asks where less than 4,000 acquires in all show it as well.

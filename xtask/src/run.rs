@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// How much is said.
 #[derive(clap::Args, Clone, Copy)]
@@ -63,17 +63,30 @@ pub(crate) fn outcome(command: &mut Command, loudness: Loudness) -> Result<Outco
     Ok(Outcome { code, said: said.into_inner().unwrap_or_default() })
 }
 
-/// Runs a command that must end well, and returns what it said.
+/// In the passwords of tests, and so in nothing that anybody prints. As in `testkit/src/servers/place.rs`.
+const MARKER: &str = "mark3r";
+
+/// Runs a command that must end well and tell no password, and returns what it said.
 ///
 /// # Errors
 /// The command line, and all it said when that was not shown already.
 pub(crate) fn must(command: &mut Command, loudness: Loudness) -> Result<String> {
     let Outcome { code, said } = outcome(command, loudness)?;
     if code == Some(0) {
-        return Ok(said);
+        return tells_no_password(&said).map(|()| said).with_context(|| format!("$ {}", line(command)));
     }
     let said = if loudness.verbose { "" } else { said.trim_end() };
     bail!("$ {}\n{said}", line(command));
+}
+
+/// The passwords that the tests make servers with, and try on them, are in nothing that is printed, logged or reported.
+///
+/// # Errors
+/// The first lines that have one in them.
+pub(crate) fn tells_no_password(said: &str) -> Result<()> {
+    let told: Vec<&str> = said.lines().filter(|line| line.contains(MARKER)).take(5).collect();
+    ensure!(told.is_empty(), "a password was printed:\n{}", told.join("\n"));
+    Ok(())
 }
 
 /// A command as one would type it.
@@ -100,5 +113,18 @@ fn collect(from: Option<impl Read>, said: &Mutex<String>, loudness: Loudness) {
             said.push_str(&text);
         }
         bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_prints_a_password_of_the_tests_fails() {
+        let quiet = Loudness { verbose: false };
+        must(&mut program("echo", "postgres://app:secret@db"), quiet).expect("it tells nothing of ours");
+        let told = must(&mut program("echo", &format!("postgres://app:{MARKER}-1@db")), quiet).expect_err("a password");
+        assert!(format!("{told:#}").contains("a password was printed"), "{told:#}");
     }
 }

@@ -5,11 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::needs::{self, SERVERS};
-use crate::run::{Loudness, cargo, must, works};
+use crate::run::{Loudness, cargo, must, tells_no_password, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{bench, demo, features, guard, loom, model, mutants, seeded, sim};
@@ -210,8 +210,17 @@ fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
     let kept = targets.iter().filter(|target| !left_out.iter().any(|server| server.is_started_by(target)));
     let kept: String = kept.map(|target| format!(" --test {target}")).collect();
     let targets = if left_out.is_empty() { "--tests".to_owned() } else { format!("--lib --bins{kept}") };
-    let runner = if works("cargo", "nextest --version") { "nextest run" } else { "test" };
-    let tally = counted(&format!("{runner} --no-fail-fast {packages} {targets} --{skip}"), args)?;
+    let tests = format!("--no-fail-fast {packages} {targets} --{skip}");
+    let tally = if works("cargo", "nextest --version") {
+        // What the tests that pass print is in here alone.
+        let report = workspace.target().join("nextest/default/junit.xml");
+        let tally = counted(&format!("nextest run {tests}"), args)?;
+        let printed = std::fs::read(&report).with_context(|| report.display().to_string())?;
+        tells_no_password(&String::from_utf8_lossy(&printed))?;
+        tally
+    } else {
+        counted(&format!("test {tests} --show-output"), args)?
+    };
     ensure!(!tally.is_empty(), "not one test ran");
     Ok(tally)
 }

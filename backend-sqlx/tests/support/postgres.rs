@@ -29,13 +29,13 @@ pub fn options(server: &PrivatePostgres) -> PgConnectOptions {
 pub fn server_for_many_logins(role: Role) -> (PrivatePostgres, PgConnectOptions) {
     let server = PrivatePostgres::builder().setting("password_encryption", "md5").role(role.create_databases());
     let server = server.start().expect("a server");
-    let options = options(&server).username("app").password("secret");
+    let options = options(&server).username("app").password("mark3r-role");
     (server, options)
 }
 
 /// Whom [`server_for_many_logins`] lets in.
 pub fn app() -> Role {
-    Role::new("app", "secret")
+    Role::new("app", "mark3r-role")
 }
 
 /// Makes databases for tenants of these names, faster than one by one.

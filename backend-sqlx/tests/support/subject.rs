@@ -39,7 +39,7 @@ impl Cluster {
 
     async fn behind(bouncer: impl FnOnce(&PrivatePostgres) -> Option<PrivatePgBouncer>) -> Self {
         let server = PrivatePostgres::builder()
-            .role(Role::new("limited", "limited-password").connection_limit(LIMIT))
+            .role(Role::new("limited", "mark3r-limited").connection_limit(LIMIT))
             .start()
             .expect("a server");
         let host: std::net::IpAddr = server.host().parse().expect("an address");
@@ -76,7 +76,7 @@ impl Subject for Cluster {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![self.server.password().to_owned(), "limited-password".to_owned(), "wrong-password".to_owned()]
+        vec![self.server.password().to_owned(), "mark3r-limited".to_owned(), "mark3r-wrong".to_owned()]
     }
 
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
@@ -147,7 +147,7 @@ impl Subject for Cluster {
     }
 
     fn with_wrong_password(&self) -> Result<PostgresFactory, NotPossible> {
-        Ok(self.changed(|options| options.password("wrong-password")))
+        Ok(self.changed(|options| options.password("mark3r-wrong")))
     }
 
     fn with_unreachable_server(&self) -> Result<PostgresFactory, NotPossible> {
@@ -158,7 +158,7 @@ impl Subject for Cluster {
         if self.bouncer.is_some() {
             return Err(NotPossible("PgBouncer lets a client wait instead of telling it that a server is full"));
         }
-        let options = options(&self.server).username("limited").password("limited-password");
+        let options = options(&self.server).username("limited").password("mark3r-limited");
         Ok(Limited { factory: PostgresFactory::new(options), tenant: tenant("acme"), limit: LIMIT })
     }
 

@@ -19,7 +19,7 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        let limited = Role::new("limited", "limited-password").connection_limit(LIMIT);
+        let limited = Role::new("limited", "mark3r-limited").connection_limit(LIMIT);
         let server = PrivatePostgres::builder().role(limited).start().expect("a server");
         let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into()).await.expect("a proxy");
         let mut config = tokio_postgres::Config::new();
@@ -48,7 +48,7 @@ impl Subject for Cluster {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![self.server.password().to_owned(), "limited-password".to_owned(), "wrong-password".to_owned()]
+        vec![self.server.password().to_owned(), "mark3r-limited".to_owned(), "mark3r-wrong".to_owned()]
     }
 
     async fn server_side(&self, tenant: &TenantId) -> Result<u64, Trouble> {
@@ -119,7 +119,7 @@ impl Subject for Cluster {
 
     fn with_wrong_password(&self) -> Result<Factory, NotPossible> {
         let mut config = self.factory.0.clone();
-        config.password("wrong-password");
+        config.password("mark3r-wrong");
         Ok(Factory(config))
     }
 
@@ -131,7 +131,7 @@ impl Subject for Cluster {
 
     fn with_limited_server(&self) -> Result<Limited<Factory>, NotPossible> {
         let mut config = self.factory.0.clone();
-        config.user("limited").password("limited-password");
+        config.user("limited").password("mark3r-limited");
         Ok(Limited { factory: Factory(config), tenant: tenant("acme"), limit: LIMIT })
     }
 

@@ -298,7 +298,7 @@ impl<D: Driver> Cross<D> {
             Fault::Crash => self.at_server(PrivatePostgres::stop_immediate).await?,
             Fault::Full => strangers = Some(self.near.lock().await.fill(STRANGER, PASSWORD).await?),
             Fault::DropDatabase => self.near.lock().await.drop_database(VICTIM).await?,
-            Fault::NewPassword => self.near.lock().await.set_password(ROLE, "another-password").await?,
+            Fault::NewPassword => self.near.lock().await.set_password(ROLE, "mark3r-another").await?,
         }
         // Last: what is held by the network meets the fault and not the moment before it.
         let (to_server, to_client) = fault.flows();

@@ -59,9 +59,10 @@ pub(super) fn free_port() -> io::Result<u16> {
     tries.next().unwrap_or_else(|| Err(io::ErrorKind::AddrInUse.into()))
 }
 
-/// A password that nobody guesses.
+/// A password that nobody guesses. It begins with a word that `cargo xtask test` looks for in all that the tests print, as other
+/// passwords of tests have it in them too.
 pub(super) fn password() -> String {
-    std::iter::repeat_with(fastrand::alphanumeric).take(24).collect()
+    "mark3r-".chars().chain(std::iter::repeat_with(fastrand::alphanumeric).take(24)).collect()
 }
 
 /// Percent-encodes everything that has a meaning in a URL.

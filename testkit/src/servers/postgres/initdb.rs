@@ -8,8 +8,8 @@ use crate::servers::account::Account;
 use crate::servers::place;
 use crate::servers::template::{Failed, Template, run, write_secret};
 
-/// Changes whenever the arguments of `initdb` do.
-const LAYOUT: u32 = 2;
+/// Changes whenever the arguments of `initdb` or the form of the password do.
+const LAYOUT: u32 = 3;
 
 /// The file with the superuser's password, beside `data`.
 const PASSWORD: &str = "password";

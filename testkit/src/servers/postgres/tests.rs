@@ -27,14 +27,14 @@ async fn limits_roles_and_settings_are_as_told() {
     let server = PrivatePostgres::builder()
         .max_connections(7)
         .setting("log_statement", "all")
-        .role(Role::new("one", "secret").connection_limit(1))
+        .role(Role::new("one", "mark3r-role").connection_limit(1))
         .role(hostile.create_databases())
         .start()
         .expect("a server");
     let mut config = server.config("postgres");
-    let (client, connection) = config.user("one").password("secret").connect(NoTls).await.expect("the first");
+    let (client, connection) = config.user("one").password("mark3r-role").connect(NoTls).await.expect("the first");
     let connection = tokio::spawn(connection);
-    assert_eq!(code(&server, ("one", "secret")).await.as_deref(), Some("53300"));
+    assert_eq!(code(&server, ("one", "mark3r-role")).await.as_deref(), Some("53300"));
     let row = client.query_one("SHOW max_connections", &[]).await.expect("a row");
     assert_eq!(row.get::<_, &str>(0), "7");
     assert!(server.log().contains("SHOW max_connections"));
@@ -66,12 +66,12 @@ async fn a_restart_keeps_port_and_data_and_a_stopped_server_is_gone() {
 
 #[tokio::test]
 async fn what_was_committed_outlives_a_crash() {
-    let mut server = PrivatePostgres::builder().role(Role::new("one", "secret")).start().expect("a server");
+    let mut server = PrivatePostgres::builder().role(Role::new("one", "mark3r-role")).start().expect("a server");
     server.run("postgres", "CREATE TABLE t()").await.expect("runs");
     server.stop_immediate().expect("stops");
     server.start().expect("starts");
     server.run("postgres", "TABLE t").await.expect("the table is still there");
-    assert_eq!(code(&server, ("one", "secret")).await, None);
+    assert_eq!(code(&server, ("one", "mark3r-role")).await, None);
 }
 
 #[test]
@@ -98,11 +98,11 @@ fn a_setting_that_the_server_refuses_is_an_error_with_the_servers_words() {
 
 #[tokio::test]
 async fn a_sampler_counts_by_role_and_database_without_itself() {
-    let server = PrivatePostgres::builder().role(Role::new("app", "secret")).start().expect("a server");
+    let server = PrivatePostgres::builder().role(Role::new("app", "mark3r-role")).start().expect("a server");
     let sampler = Sampler::start(&server, Duration::from_millis(1)).await.expect("starts");
     // The sampler's own session and those of `run` and `until` are the superuser's.
     let mut config = server.config("template1");
-    config.user("app").password("secret");
+    config.user("app").password("mark3r-role");
     let (one, connection) = config.connect(NoTls).await.expect("connects");
     tokio::spawn(connection);
     let (two, connection) = config.connect(NoTls).await.expect("connects");
@@ -122,17 +122,17 @@ async fn a_sampler_counts_by_role_and_database_without_itself() {
 fn nothing_that_is_printed_holds_the_password() {
     let server = PrivatePostgres::new().expect("a server");
     assert!(!format!("{server:?}").contains(server.password()));
-    assert!(!format!("{:?}", Role::new("a", "secret")).contains("secret"));
+    assert!(!format!("{:?}", Role::new("a", "mark3r-role")).contains("mark3r-role"));
 }
 
 /// A session of the role `app` on a server that has it.
 async fn session(server: &PrivatePostgres) -> (Client, Connecting) {
     let mut config = server.config("postgres");
-    connect(config.user("app").password("secret")).await.expect("connects")
+    connect(config.user("app").password("mark3r-role")).await.expect("connects")
 }
 
 fn with_app() -> PrivatePostgres {
-    PrivatePostgres::builder().max_connections(8).role(Role::new("app", "secret")).start().expect("a server")
+    PrivatePostgres::builder().max_connections(8).role(Role::new("app", "mark3r-role")).start().expect("a server")
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn ended_sessions_are_gone_and_others_are_not_until_their_database_is_drop
     server.run("postgres", "CREATE DATABASE \"a\"\"b\"").await.expect("made");
     let (one, connection) = session(&server).await;
     let mut config = server.config("a\"b");
-    let (other, _) = connect(config.user("app").password("secret")).await.expect("connects");
+    let (other, _) = connect(config.user("app").password("mark3r-role")).await.expect("connects");
     assert_eq!(server.end_sessions("app", "postgres").await.expect("ends"), 1);
     let ended = connection.await.expect("no panic").expect_err("ended");
     assert_eq!(ended.code().map(|code| code.code()), Some("57P01"));
@@ -176,13 +176,13 @@ async fn ended_sessions_are_gone_and_others_are_not_until_their_database_is_drop
 #[tokio::test]
 async fn strangers_take_every_place_and_leave_them() {
     let server = with_app();
-    let strangers = server.fill("app", "secret").await.expect("fills");
+    let strangers = server.fill("app", "mark3r-role").await.expect("fills");
     assert_eq!(strangers.count(), 5, "3 of 8 are for superusers");
-    assert_eq!(code(&server, ("app", "secret")).await.as_deref(), Some("53300"));
+    assert_eq!(code(&server, ("app", "mark3r-role")).await.as_deref(), Some("53300"));
     server.run("postgres", "SELECT 1").await.expect("a superuser is let in");
     drop(strangers);
     server.until(|now| now.of_role("app") == 0).await.expect("they leave");
-    assert_eq!(code(&server, ("app", "secret")).await, None);
+    assert_eq!(code(&server, ("app", "mark3r-role")).await, None);
 }
 
 #[tokio::test]
@@ -191,6 +191,6 @@ async fn a_new_password_holds_for_who_comes_and_not_for_who_is_there() {
     let (client, _connection) = session(&server).await;
     server.set_password("app", "it's new").await.expect("changes");
     client.simple_query("SELECT 1").await.expect("stays");
-    assert_eq!(code(&server, ("app", "secret")).await.as_deref(), Some("28P01"));
+    assert_eq!(code(&server, ("app", "mark3r-role")).await.as_deref(), Some("28P01"));
     assert_eq!(code(&server, ("app", "it's new")).await, None);
 }
