@@ -1,5 +1,5 @@
 //! A small service with one SQLite database for each tenant, its clients, and a witness of the budget, in one command:
-//! `cargo xtask demo`, or `cargo run --release --features axum,sqlx-sqlite --example saas`.
+//! `cargo xtask demo`, or `cargo run --release --features axum,metrics,sqlx-sqlite --example saas`.
 //!
 //! Read `service.rs` for how a handler uses tenantry, `tenants.rs` for how databases are made, and `shutdown.rs` for the
 //! order in which it stops. `load.rs`, `witness.rs` and `report.rs` are the

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::needs::{self, SERVERS};
-use crate::run::{Loudness, cargo, must, tells_no_password, works};
+use crate::run::{Loudness, cargo, must, root, tells_no_password, works};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{bench, demo, features, guard, loom, model, mutants, seeded, sim};
@@ -212,8 +212,8 @@ fn run_tests(packages: &str, args: &Args) -> Result<Tally> {
     let targets = if left_out.is_empty() { "--tests".to_owned() } else { format!("--lib --bins{kept}") };
     let tests = format!("--no-fail-fast {packages} {targets} --{skip}");
     let tally = if works("cargo", "nextest --version") {
-        // What the tests that pass print is in here alone.
-        let report = workspace.target().join("nextest/default/junit.xml");
+        // What the tests that pass print is in here alone, wherever the target folder is.
+        let report = root().join("target/nextest/default/junit.xml");
         let tally = counted(&format!("nextest run {tests}"), args)?;
         let printed = std::fs::read(&report).with_context(|| report.display().to_string())?;
         tells_no_password(&String::from_utf8_lossy(&printed))?;

@@ -12,7 +12,8 @@ const ROW: &str = "document.querySelector('#tenants tbody tr')";
 async fn an_operator_logs_in_watches_the_load_and_drains_a_tenant() -> Result<()> {
     look(async |browser: &Browser| {
         let mut service = Service::start().await?;
-        browser.open(&service.url).await?;
+        // With a slash at its end, as people type it; `wide.rs` has it without.
+        browser.open(&format!("{}/", service.url)).await?;
 
         browser.enter("token", "not-a-token-of-anybody").await?;
         browser.until("document.getElementById('login-error').textContent.includes('refused')").await?;
