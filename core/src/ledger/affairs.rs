@@ -5,7 +5,7 @@
 use super::Ledger;
 use super::budget::InTenant;
 use super::lru::List;
-use super::queue::{InLine, Lane, Turn};
+use super::queue::{InLine, Lane, Turn, Waiters};
 
 /// See the module.
 pub(super) struct Affairs {
@@ -56,6 +56,62 @@ impl Affairs {
     #[inline]
     pub(super) fn stands_before(&self, background: bool) -> bool {
         self.line.len() > if background { 0 } else { self.background_in_line }
+    }
+
+    /// Waiters for a connection for whom one is being opened, recycled, or has a permit promised.
+    #[inline]
+    pub(super) fn coming(&self) -> u32 {
+        self.opening_soon() + self.recycling
+    }
+
+    /// The opens that are under way or have a permit promised.
+    #[inline]
+    pub(super) fn opening_soon(&self) -> u32 {
+        self.opening + self.promises.len()
+    }
+
+    /// The first in line, if it wants a connection and not a pool lease.
+    #[inline]
+    pub(super) fn plain_waiter<E>(&self, waiters: &Waiters<E>) -> Option<u32> {
+        self.line.oldest().filter(|&waiter| waiters[waiter].ask.pool == 0)
+    }
+
+    /// The first in line, if it wants a pool lease.
+    #[inline]
+    pub(super) fn pool_at_head<E>(&self, waiters: &Waiters<E>) -> Option<u32> {
+        let first = if self.pools_in_line > 0 { self.line.oldest() } else { None };
+        first.filter(|&waiter| waiters[waiter].ask.pool > 0)
+    }
+
+    /// How many waiters at the head of the line want a connection. Those behind a pool lease have to wait for it.
+    #[inline]
+    fn plain_run<E>(&self, waiters: &Waiters<E>) -> u32 {
+        if self.pools_in_line == 0 {
+            return self.line.len();
+        }
+        let run = self.line.iter(waiters).take_while(|&waiter| waiters[waiter].ask.pool == 0);
+        u32::try_from(run.count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many promises the line can use.
+    #[inline]
+    pub(super) fn promises_wanted<E>(&self, waiters: &Waiters<E>) -> u32 {
+        match self.pool_at_head(waiters).map(|waiter| &waiters[waiter]) {
+            Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
+            None => self.plain_run(waiters).saturating_sub(self.opening + self.recycling),
+        }
+    }
+
+    /// How many more permits the waiters can use, beyond those on their way to them.
+    #[inline]
+    pub(super) fn wants<E>(&self, waiters: &Waiters<E>) -> u32 {
+        self.promises_wanted(waiters).saturating_sub(self.promises.len())
+    }
+
+    /// Whether the next of the waiters that nothing is on its way to, of whom there is one, is background work.
+    #[inline]
+    pub(super) fn next_is_background(&self) -> bool {
+        self.coming() >= self.line.len() - self.background_in_line
     }
 
     /// Whether nothing here has to be remembered.

@@ -74,12 +74,6 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
     }
 
-    /// Whether the next of the tenant's waiters that nothing is on its way to, of whom there is one, is background work.
-    pub(super) fn next_is_background(&self, tenant: u32) -> bool {
-        let entry = self.affairs(tenant);
-        self.coming(tenant) >= entry.line.len() - entry.background_in_line
-    }
-
     /// Where a permit for background work would come from. At its share, one of its own connections has to make room.
     pub(super) fn background_source(&self, tenant: u32, lane: Lane) -> Option<Source> {
         if lane == Lane::Borrow {

@@ -167,7 +167,7 @@ impl<C, E> Ledger<C, E> {
         if entry.line.len() < entry.recycling {
             return None;
         }
-        let probing = self.opening_soon(tenant) > 0 || !entry.line.is_empty();
+        let probing = entry.opening_soon() > 0 || !entry.line.is_empty();
         let circuit = self.tenants[tenant].circuit.as_mut()?;
         if circuit.failures == 0 || !(circuit.resting || probing) {
             return None;
@@ -198,7 +198,8 @@ impl<C, E> Ledger<C, E> {
     fn probe(&mut self, tenant: u32, now: Moment) {
         let entry = &self.tenants[tenant];
         let asked = entry.circuit.as_ref().is_some_and(|circuit| circuit.asked && !circuit.is_strangers());
-        let idle = self.affairs(tenant).line.is_empty() && self.opening_soon(tenant) == 0;
+        let affairs = self.affairs(tenant);
+        let idle = affairs.line.is_empty() && affairs.opening_soon() == 0;
         if asked
             && idle
             && !self.closed
@@ -219,7 +220,7 @@ impl<C, E> Ledger<C, E> {
             return;
         };
         let (kind, retry_after) = (circuit.kind, circuit.retry_at.since(now));
-        while self.affairs(tenant).line.len() > self.coming(tenant)
+        while self.affairs(tenant).line.len() > self.affairs(tenant).coming()
             && let Some(last) = self.affairs(tenant).line.newest()
         {
             let source = self.tenants[tenant].circuit.as_ref().and_then(|circuit| circuit.source.clone());

@@ -13,9 +13,10 @@ use super::budget::{Claim, Place, State};
 use super::lru::{Link, linked};
 use super::moment::Moment;
 use super::refusal::Refusal;
+use super::slots::Slots;
 use super::tally::Count;
 use super::tenants::Mode;
-use super::{Action, Held, Ledger, PermitKey, TenantKey, Time, WaiterKey};
+use super::{Action, Held, Ledger, OfWaiter, PermitKey, TenantKey, Time, WaiterKey};
 use crate::observe::{Attention, Event};
 
 pub(super) struct InLine;
@@ -30,6 +31,8 @@ pub struct Ask {
     /// The asking task, 0 where unknown. Only read when a refusal is made.
     pub caller: u64,
 }
+
+pub(super) type Waiters<E> = Slots<OfWaiter, Waiter<E>>;
 
 /// An acquire that could not be served at once. It is in its tenant's line, or among its answered; never both.
 pub(super) struct Waiter<E> {
@@ -123,13 +126,6 @@ pub(super) struct Ready {
 
 /// What is on its way to a tenant, in the three senses that matter.
 impl<C, E> Ledger<C, E> {
-    /// Waiters for a connection for whom one is being opened, recycled, or has a permit promised.
-    #[inline]
-    pub(super) fn coming(&self, tenant: u32) -> u32 {
-        let entry = self.affairs(tenant);
-        entry.opening + entry.recycling + entry.promises.len()
-    }
-
     /// The permits that the tenant will hold when its promises are kept. One of its own closings adds none.
     pub(super) fn expected(&self, tenant: u32) -> u32 {
         let foreign =
@@ -137,42 +133,6 @@ impl<C, E> Ledger<C, E> {
         self.tenants[tenant].counts.all() + u32::try_from(foreign.count()).unwrap_or(u32::MAX)
     }
 
-    /// The opens of the tenant that are under way or have a permit promised.
-    #[inline]
-    pub(super) fn opening_soon(&self, tenant: u32) -> u32 {
-        let entry = self.affairs(tenant);
-        entry.opening + entry.promises.len()
-    }
-
-    /// How many promises the tenant's line can use.
-    #[inline]
-    fn promises_wanted(&self, tenant: u32) -> u32 {
-        let entry = self.affairs(tenant);
-        match self.pool_at_head(tenant).map(|waiter| &self.waiters[waiter]) {
-            Some(pool) => pool.ask.pool - u32::try_from(pool.gathered.len()).unwrap_or(u32::MAX),
-            None => self.plain_run(tenant).saturating_sub(entry.opening + entry.recycling),
-        }
-    }
-
-    /// How many waiters at the head of the line want a connection. Those behind a pool lease have to wait for it.
-    #[inline]
-    fn plain_run(&self, tenant: u32) -> u32 {
-        let entry = self.affairs(tenant);
-        if entry.pools_in_line == 0 {
-            return entry.line.len();
-        }
-        let run = entry.line.iter(&self.waiters).take_while(|&waiter| self.waiters[waiter].ask.pool == 0);
-        u32::try_from(run.count()).unwrap_or(u32::MAX)
-    }
-
-    /// How many more permits the tenant's waiters can use, beyond those on their way to it.
-    #[inline]
-    pub(super) fn wants(&self, tenant: u32) -> u32 {
-        self.promises_wanted(tenant).saturating_sub(self.affairs(tenant).promises.len())
-    }
-}
-
-impl<C, E> Ledger<C, E> {
     pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Moment) -> u32 {
         let waiter = self.waiters.insert(Waiter {
             tenant: self.tenants.key(tenant),
@@ -278,13 +238,13 @@ impl<C, E> Ledger<C, E> {
             // Whatever else is on its way to it.
             return (affairs.line.len() > affairs.recycling).then_some(Lane::Borrow);
         }
-        if self.wants(tenant) == 0 {
+        if affairs.wants(&self.waiters) == 0 {
             return None;
         }
         let (expected, slots) = (self.expected(tenant), self.opening_slots(tenant));
         let (room, exchange) = (expected < entry.cap, expected == entry.cap);
         let reserved = entry.unfilled() > 0;
-        if self.pool_at_head(tenant).is_some() {
+        if affairs.pool_at_head(&self.waiters).is_some() {
             if slots == 0 {
                 return None;
             }
@@ -296,10 +256,10 @@ impl<C, E> Ledger<C, E> {
             };
         }
         // An idle connection of its own is for its own line first (`serve_line`).
-        if !entry.idle.is_empty() || self.opening_soon(tenant) >= slots {
+        if !entry.idle.is_empty() || affairs.opening_soon() >= slots {
             return None;
         }
-        if self.next_is_background(tenant) {
+        if affairs.next_is_background() {
             return room.then_some(Lane::Background);
         }
         match (room, reserved) {
@@ -309,30 +269,23 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// The waiter for a pool lease that is first in a tenant's line, if it is one.
-    #[inline]
-    pub(super) fn pool_at_head(&self, tenant: u32) -> Option<u32> {
-        let affairs = self.affairs(tenant);
-        let first = if affairs.pools_in_line > 0 { affairs.line.oldest() } else { None };
-        first.filter(|&waiter| self.waiters[waiter].ask.pool > 0)
-    }
-
     /// Brings the tenant's place among the ready up to date, and gives promises back that its line cannot use any more.
     /// Cheap where nobody of it waits.
     #[inline]
     pub(super) fn refresh(&mut self, tenant: u32) {
-        if self.tenants[tenant].affairs != NO_AFFAIRS {
-            self.refresh_waiting(tenant);
+        let affairs = self.tenants[tenant].affairs;
+        if affairs != NO_AFFAIRS {
+            self.refresh_waiting(tenant, affairs);
             self.end_affairs(tenant);
         }
     }
 
-    fn refresh_waiting(&mut self, tenant: u32) {
-        let entry = self.affairs(tenant);
+    fn refresh_waiting(&mut self, tenant: u32, affairs: u32) {
+        let entry = &self.affairs[affairs];
         if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
             return;
         }
-        if entry.promises.len() > self.promises_wanted(tenant)
+        if entry.promises.len() > entry.promises_wanted(&self.waiters)
             && !seeded!(PromiseNotGivenBack)
             && let Some(newest) = entry.promises.newest()
         {
@@ -340,11 +293,10 @@ impl<C, E> Ledger<C, E> {
             return self.set_claim(newest, Claim::Spare);
         }
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
-        let before = self.affairs(tenant).ready;
+        let before = std::mem::replace(&mut self.affairs[affairs].ready, now);
         if before == now {
             return;
         }
-        self.affairs_mut(tenant).ready = now;
         let ready = &mut self.servers[self.tenants[tenant].server as usize].ready;
         if let Some((lane, turn)) = before {
             ready.lanes[lane as usize].remove(&turn);

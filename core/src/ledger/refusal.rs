@@ -102,13 +102,14 @@ impl<C, E> Ledger<C, E> {
     /// being opened do not count: what is free serves them however many others wait.
     pub(super) fn refuse_by_queue(&mut self, waiter: u32, now: Moment) -> Option<Refusal<E>> {
         let (tenant, ask) = (self.waiters[waiter].tenant.index(), self.waiters[waiter].ask);
-        if self.waiters[waiter].answer.is_some() || self.wants(tenant) == 0 {
+        if self.waiters[waiter].answer.is_some() || self.affairs(tenant).wants(&self.waiters) == 0 {
             return None;
         }
         let promised: u32 = self.servers.iter().map(|server| server.promised).sum();
         let coming = promised + self.total.counts.of(Place::Opening);
         // A pool lease at the head leaves all behind it uncovered.
-        let line = self.affairs(tenant).line.len().saturating_sub(self.coming(tenant));
+        let affairs = self.affairs(tenant);
+        let line = affairs.line.len().saturating_sub(affairs.coming());
         let entry = self.affairs(tenant);
         let (limit, place, scope) = if line > self.settings.max_waiters_per_tenant {
             (self.settings.max_waiters_per_tenant, entry.line.len(), LimitScope::Tenant)
@@ -169,7 +170,8 @@ impl<C, E> Ledger<C, E> {
         if self.was_told_full(tenant) || (limited && !server.scope.has_room(takes, entry.unfilled())) {
             return Some((LimitScope::Server, takes));
         }
-        let short = self.pool_at_head(tenant).is_some() || !self.total.has_room(self.total.cap, entry.unfilled());
+        let short = self.affairs(tenant).pool_at_head(&self.waiters).is_some()
+            || !self.total.has_room(self.total.cap, entry.unfilled());
         short.then_some((LimitScope::Total, self.total.cap))
     }
 

@@ -36,7 +36,9 @@ impl<C, E> Ledger<C, E> {
     /// The permit that was promised to a tenant is free. It had its turn when its victim was chosen.
     pub(super) fn keep_promise(&mut self, tenant: u32, now: Moment) {
         if let Some((lane, _)) = self.affairs(tenant).ready
-            && (!lane.is_pool() || self.gathering.is_none() || self.gathering == self.pool_at_head(tenant))
+            && (!lane.is_pool()
+                || self.gathering.is_none()
+                || self.gathering == self.affairs(tenant).pool_at_head(&self.waiters))
             && lane != Lane::Borrow
             && (!lane.is_background() || self.has_share())
             && self.has_slot(tenant, lane)
@@ -161,7 +163,7 @@ impl<C, E> Ledger<C, E> {
     }
 
     fn give_turn(&mut self, tenant: u32, lane: Lane, source: Source, now: Moment) {
-        let pool = self.pool_at_head(tenant);
+        let pool = self.affairs(tenant).pool_at_head(&self.waiters);
         if pool.is_some() {
             debug_assert!(self.gathering.is_none() || self.gathering == pool, "one gathers at a time");
             self.gathering = pool;
@@ -229,7 +231,7 @@ impl<C, E> Ledger<C, E> {
     /// The tenant's first waiter, if it wants a connection and not a pool lease.
     #[inline]
     pub(super) fn plain_waiter(&self, tenant: u32) -> Option<u32> {
-        self.affairs(tenant).line.oldest().filter(|&waiter| self.waiters[waiter].ask.pool == 0)
+        self.affairs(tenant).plain_waiter(&self.waiters)
     }
 
     /// A connection has become idle: its tenant's first waiter gets it, unless another tenant's turn has come; what is
