@@ -54,19 +54,33 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// Walks over the permits, a stretch at a time: leases out for long, closes that are overdue or late for the one they
-    /// were promised to, idle connections whose lifetime is over. One that is out is closed when it comes back.
+    /// Walks over the permits, a stretch at a time: idle connections whose lifetime is over, leases out for long, closes that
+    /// are overdue or late for the one they were promised to.
     fn look_around(&mut self, now: Moment) -> Vec<LongLease> {
-        let mut long = Vec::new();
-        let span = self.permits.span();
+        let (span, begin) = (self.permits.span(), self.cursor);
         // A budget of many thousands is walked in eight ticks.
-        for _ in 0..span.min(LOOKS_PER_TICK.max(span / 8)) {
-            self.cursor = if self.cursor + 1 < span { self.cursor + 1 } else { 0 };
-            if self.permits.live(self.cursor) {
-                long.extend(self.look_at(self.cursor, now));
+        let stretch = (1..=span.min(LOOKS_PER_TICK.max(span / 8))).map(|step| (begin + step) % span);
+        self.close_expired(stretch.clone(), now);
+        let mut long = Vec::new();
+        for index in stretch {
+            self.cursor = index;
+            if self.permits.live(index) {
+                long.extend(self.look_at(index, now));
             }
         }
         long
+    }
+
+    /// Closes those that are idle after the end of their lifetime, which ended first first. One that is out is closed when it
+    /// comes back.
+    fn close_expired(&mut self, stretch: impl Iterator<Item = u32>, now: Moment) {
+        let idle = |&index: &u32| self.permits.get(index).is_some_and(|permit| matches!(permit.state, State::Idle(_)));
+        let lifetimes = stretch.filter(idle).map(|index| (self.permits[index].expires_at, index));
+        let mut expired: Vec<_> = lifetimes.filter(|&(expires_at, _)| expires_at <= now).collect();
+        expired.sort_unstable();
+        for (_, permit) in expired {
+            self.close_idle(permit, CloseReason::Lifetime, now);
+        }
     }
 
     fn look_at(&mut self, index: u32, now: Moment) -> Option<LongLease> {
@@ -84,7 +98,6 @@ impl<C, E> Ledger<C, E> {
                 }
                 self.lose_patience(index, claim, age, now);
             }
-            State::Idle(_) if permit.expires_at <= now => self.close_idle(index, CloseReason::Lifetime, now),
             _ => {}
         }
         None
