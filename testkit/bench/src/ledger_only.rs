@@ -79,6 +79,20 @@ pub fn churn(room: usize) -> Subject<'static> {
     })
 }
 
+/// Nanoseconds of a use of one tenant at random, of so many that are known and have been used once.
+pub fn use_of_many(tenants: usize, room: usize) -> Subject<'static> {
+    const TIMES: usize = 10_000;
+    let (mut book, names) = (book(room as u32), names(tenants));
+    let mut once = move |tenant: usize| {
+        let (permit, connection) = take(&mut book, &names[tenant], START);
+        book.release(permit, connection, Health::Clean, START);
+        serve(&mut book, START);
+    };
+    (0..tenants).for_each(&mut once);
+    let mut random = fastrand::Rng::with_seed(1);
+    Subject::new("ledger", move || nanos_each(TIMES, || (0..TIMES).for_each(|_| once(random.usize(..tenants)))))
+}
+
 fn held(region: &Region<'_, std::alloc::System>) -> f64 {
     let change = region.change();
     change.bytes_allocated as f64 - change.bytes_deallocated as f64

@@ -303,3 +303,18 @@ pub fn memory() -> String {
 fn weight_at_most(tenants: usize) -> f64 {
     crate::ledger_only::idle(tenants)
 }
+
+/// The ledger's uses at more and more tenants.
+pub fn scale(rounds_of: usize) -> String {
+    const TENANTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+    let play = |room: fn(usize) -> usize| {
+        rounds(TENANTS.map(|tenants| crate::ledger_only::use_of_many(tenants, room(tenants))).into(), rounds_of)
+    };
+    let (warm, cold) = (play(|tenants| tenants), play(|_| 100));
+    let mut table = Table::new(&["tenants", "ns, warm", "to 1,000", "ns, making room", "to 1,000"]);
+    for ((tenants, warm), cold) in TENANTS.iter().zip(&warm).zip(&cold) {
+        let times = [warm.median, warm.ratio, cold.median, cold.ratio].map(number);
+        table.row(std::iter::once(number(*tenants as f64)).chain(times));
+    }
+    table.text()
+}
