@@ -176,6 +176,21 @@ fn a_waiter_gets_an_idle_connection_although_another_is_being_cleaned_for_it() {
 }
 
 #[test]
+fn what_has_outlived_its_time_closes_in_the_order_in_which_that_ended() {
+    let world = with(roomy(4), |world| {
+        world.max_lifetime = MS * 20;
+        for (tenant, limits) in world.tenants.iter_mut().enumerate() {
+            limits.max = if tenant == A { 3 } else { 1 };
+        }
+    });
+    // The second to be opened ends first, the one after it last.
+    let first = [acquire(A), Opened { open: 0, random: 1 }, acquire(A), Opened { open: 0, random: 0 }];
+    let idle = [Poll { waiter: 0 }, acquire(A), Cancel { waiter: 0 }, release(0, Health::Clean)];
+    let over = [Opened { open: 0, random: 1 }, Wait { millis: 154 }, acquire(B), Tick { millis: 42 }];
+    agree(world, &[first.as_slice(), &idle, &over, &[acquire(C), Closed { closing: 0 }]].concat());
+}
+
+#[test]
 fn one_tenant_that_was_forgotten_meanwhile_is_not_two() {
     let world = with(roomy(3), |world| world.forget_after = MS);
     let full = fails(0, FailureKind::ServerFull);
