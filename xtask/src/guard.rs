@@ -25,7 +25,7 @@ const BOUNDS: &[Bound] = &[
     // An acquire that finds an idle connection, and its release.
     Bound { what: "warm", instructions: 665, allocations: 0.0 },
     // One of those, and an acquire that waits in line until it is handed the connection, and its release.
-    Bound { what: "waiting", instructions: 9_250, allocations: 1.0 },
+    Bound { what: "waiting", instructions: 9_100, allocations: 1.0 },
 ];
 
 /// Operations in the shorter and the longer run; what both cost is no operation's.
