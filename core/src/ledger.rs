@@ -466,6 +466,7 @@ impl<C, E> Ledger<C, E> {
         }
         let before = self.enter(permit, State::CLOSING, now);
         self.stop_lending(permit);
+        self.permits[permit].order = self.next_order();
         self.unpin(permit);
         let owner = &self.tenants[self.permits[permit].tenant];
         if owner.counts.all() > owner.reserve {

@@ -2,11 +2,12 @@
 //!
 //! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes.
 
-use super::lru::{Link, linked};
+use super::lru::{Link, Linked, List, linked};
 use super::moment::Moment;
 use super::pace::Pace;
+use super::slots::Slots;
 use super::tenants::{Mode, Server, Tenant};
-use super::{Ledger, TenantKey, WaiterKey};
+use super::{Ledger, OfPermit, TenantKey, WaiterKey};
 
 pub(super) struct InTenant;
 pub(super) struct InServer;
@@ -369,10 +370,9 @@ impl<C, E> Ledger<C, E> {
         }
         match claim {
             Claim::Spare => {
-                self.permits[closing].order = self.next_order();
-                self.servers[server].victims.closing.push(&mut self.permits, closing);
                 let affairs = self.affairs_at(owner);
-                self.affairs[affairs].spare.push(&mut self.permits, closing);
+                insert_spare(&mut self.servers[server].victims.closing, &mut self.permits, closing);
+                insert_spare(&mut self.affairs[affairs].spare, &mut self.permits, closing);
                 self.refresh(owner);
             }
             Claim::Promised(promise) => {
@@ -385,4 +385,17 @@ impl<C, E> Ledger<C, E> {
             Claim::Uncounted => {}
         }
     }
+}
+
+/// Puts a closing among the spare ones, which stand in the order in which they began to close: what a promise gives back was
+/// there before others.
+fn insert_spare<L, C>(spare: &mut List<L>, permits: &mut Slots<OfPermit, Permit<C>>, closing: u32)
+where
+    Permit<C>: Linked<L>,
+{
+    let order = permits[closing].order;
+    let began_later = |other: u32| permits[other].order > order;
+    let later = spare.newest().filter(|&newest| began_later(newest));
+    let first_later = later.and_then(|_| spare.iter(permits).find(|&other| began_later(other)));
+    spare.insert(permits, closing, first_later);
 }

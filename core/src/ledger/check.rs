@@ -17,8 +17,8 @@ impl<C, E> Ledger<C, E> {
     /// 3. An idle connection stands in its tenant's list, and unless pinned in its server's, those of background work apart;
     ///    nothing else does, but that one lent to background keeps its place in the latter. Each list is ordered by when its
     ///    entries were last used, oldest first, and so are the entries of all servers' lists by their `order`.
-    /// 4. A closing whose permit is spare stands in the lists of closings, a promised one in its tenant's list of promises;
-    ///    nothing else does. Nobody is promised more than its line can use.
+    /// 4. A closing whose permit is spare stands in the lists of closings, in the order in which they began to close, a promised
+    ///    one in its tenant's list of promises; nothing else does. Nobody is promised more than its line can use.
     /// 5. A waiter is in its tenant's line or among its answered, never both; lines are in order of arrival, foreground first.
     /// 6. A grant belongs to a waiter that has it as its answer, and the other way round; it counts as in use.
     /// 7. No servable waiter waits: after a command no ready tenant has a permit to be had, free or evictable, the first of
@@ -133,7 +133,10 @@ impl<C, E> Ledger<C, E> {
             let mine = |index: u32| self.permits[index].tenant == at && is_idle(index);
             same(tenant.idle.iter(&self.permits).collect(), idle_of(&mine), "3: a tenant's idle");
             let spare = idle_of(&|index| self.permits[index].tenant == at && is_spare(index));
-            same_set(self.affairs(at).spare.iter(&self.permits).collect(), spare, "4: a tenant's spare closings");
+            let listed: Vec<u32> = self.affairs(at).spare.iter(&self.permits).collect();
+            let order = |&index: &u32| self.permits[index].order;
+            assert!(listed.is_sorted_by_key(order), "4: a tenant's spare closings, the first to begin first");
+            same_set(listed, spare, "4: a tenant's spare closings");
         }
         for (index, permit) in self.permits.iter() {
             let open = matches!(permit.state.place(), Place::Idle | Place::InUse);

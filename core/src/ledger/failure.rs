@@ -410,7 +410,8 @@ impl<C, E> Ledger<C, E> {
         }
     }
 
-    /// Lets go of what waited for its time, at most `most` of it.
+    /// Lets go of what waited for its time, at most `most` of it, in the order of the times. An entry whose wait was
+    /// prolonged or begun anew since says nothing: there is a later one for it.
     pub(super) fn pop_due(&mut self, now: Moment, most: u32) {
         for _ in 0..most {
             let Some(&(at, due)) = self.due.first() else { return };
@@ -421,7 +422,7 @@ impl<C, E> Ledger<C, E> {
             match due {
                 Due::Tenant(tenant) if self.tenants.live(tenant) => {
                     let circuit = self.tenants[tenant].circuit.as_ref();
-                    if circuit.is_some_and(|circuit| circuit.resting && now >= circuit.retry_at) {
+                    if circuit.is_some_and(|circuit| circuit.resting && at >= circuit.retry_at) {
                         self.end_rest(tenant, now);
                         self.probe(tenant, now);
                     }
@@ -429,13 +430,13 @@ impl<C, E> Ledger<C, E> {
                 Due::Tenant(_) => {}
                 Due::Server(server) => {
                     if let Some(full) = &mut self.servers[server as usize].full {
-                        full.probing |= now >= full.retry_at;
+                        full.probing |= at >= full.retry_at;
                     }
                 }
                 Due::ServerAgain(server) => {
                     let entry = &mut self.servers[server as usize];
                     let again = entry.full.as_ref().map(|full| full.refused_at + BACKOFF_MAX);
-                    match again.filter(|&again| again > now) {
+                    match again.filter(|&again| again > at) {
                         Some(again) => drop(self.due.insert((again, due))),
                         None => entry.full = None,
                     }

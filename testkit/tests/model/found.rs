@@ -251,3 +251,55 @@ fn one_that_was_told_full_makes_no_room_that_a_lowered_total_needs() {
     let end = [SetLimits(lowered), release(0, Health::Clean)];
     agree(world, &[start.as_slice(), &held, &end].concat());
 }
+
+#[test]
+fn a_server_that_said_full_again_is_full_for_longer() {
+    let full = |open| OpenFailed { open, trouble: Trouble::Error(FailureKind::ServerFull), random: 0 };
+    let fails = |open, random| OpenFailed { open, trouble: Trouble::Error(FailureKind::Auth), random };
+    let told = [acquire(A), acquire(B), full(0), full(0), Cancel { waiter: 0 }, Cancel { waiter: 0 }];
+    let again = [Tick { millis: 10_000 }, acquire(A), full(0), Cancel { waiter: 0 }, Tick { millis: 1_000 }];
+    let fail = [Wait { millis: 28_900 }, acquire(C), fails(0, 0), acquire(D), fails(0, 1)];
+    let asked = [acquire(C), acquire(D), Tick { millis: 1_000 }];
+    agree(roomy(4), &[told.as_slice(), &again, &fail, &asked].concat());
+}
+
+#[test]
+fn rests_that_end_within_one_tick_end_in_the_order_of_their_times() {
+    let world = with(roomy(3), |world| {
+        world.max_connecting = None;
+        world.tenants[B].max = 2;
+    });
+    let fails = |open, random| OpenFailed { open, trouble: Trouble::Error(FailureKind::Auth), random };
+    let history = [acquire(A), fails(0, 0), Created { tenant: A }];
+    let out = [acquire(B), opened(0), Collect { answered: 1 }, acquire(C)];
+    let first = [acquire(B), fails(1, 0), acquire(B)];
+    let second = [acquire(A), fails(1, 1), acquire(A)];
+    agree(world, &[history.as_slice(), &out, &first, &second, &[Tick { millis: 2 }]].concat());
+}
+
+#[test]
+fn what_began_to_close_first_is_promised_first_whoever_had_it_promised_before() {
+    let world = with(roomy(4), |world| {
+        world.max_connecting = None;
+        world.tenants[A].max = 3;
+        world.tenants[B].max = 2;
+    });
+    let background = Acquire { tenant: A, pool: 0, background: true, caller: 0, polled: false };
+    let closing = [acquire(B), opened(0), acquire(B), acquire(A), background, Remove { tenant: B }];
+    let another = [Created { tenant: B }, acquire(C), opened(0), acquire_pool(A, 2), opened(0)];
+    let given_back = [acquire(B), Remove { tenant: A }, Closed { closing: 0 }];
+    agree(world, &[closing.as_slice(), &another, &given_back].concat());
+}
+
+#[test]
+fn a_promise_goes_back_as_soon_as_another_is_being_validated_for_its_line() {
+    let world = with(roomy(5), |world| {
+        (world.max_connecting, world.validate_after_idle) = (None, MS);
+        (world.tenants[A].max, world.tenants[B].max) = (2, 3);
+    });
+    let background = |tenant| Acquire { tenant, pool: 0, background: true, caller: 0, polled: false };
+    let idle = [background(A), acquire_pool(B, 1), acquire(B), opened(0), opened(0)];
+    let collected = [Poll { waiter: 0 }, release(0, Health::Clean), GiveUp { waiter: 1 }];
+    let promised = [background(B), release(0, Health::Clean), Tick { millis: 1 }, background(A)];
+    agree(world, &[idle.as_slice(), &collected, &promised, &[acquire(B), acquire(A)]].concat());
+}

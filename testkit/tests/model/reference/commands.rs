@@ -387,6 +387,8 @@ impl Reference {
         entry.epoch = epoch;
         let connection = entry.connection.expect("an open one");
         self.expected.recycles.push((permit, connection));
+        // It covers one of those who are in line by now; a new one, for whom it may be, joins them later.
+        self.withdraw_promises();
     }
 
     /// -> closing, by a task of the manager's.

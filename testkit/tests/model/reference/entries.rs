@@ -21,6 +21,8 @@ pub(crate) struct Permit {
     /// Since when it passes others over within its tenant.
     pub(super) run_since: Time,
     pub(super) order: u64,
+    /// When its closing was promised to somebody or given back, as a count.
+    pub(super) claimed: u64,
     /// It counts against the share of background work...
     pub(super) background: bool,
     /// ...as it is lent to it: idle since before, as far as anybody's order goes.

@@ -101,7 +101,8 @@ impl Reference {
     /// Promises that their tenant's line can no longer use are for anybody (rule 8): the newest of them.
     pub(super) fn withdraw_promises(&mut self) {
         for tenant in 0..TENANTS {
-            let promised = self.in_order(|permit| permit.is_promised_to(tenant));
+            let mut promised = self.in_order(|permit| permit.is_promised_to(tenant));
+            promised.sort_by_key(|&promised| self.permit(promised).claimed);
             for &surplus in promised.iter().skip(self.lacks_permits(tenant) as usize) {
                 self.claim(surplus, Claim::Spare);
             }
@@ -111,7 +112,7 @@ impl Reference {
     pub(super) fn claim(&mut self, closing: u32, to: Claim) {
         let order = self.next_order();
         let permit = self.permit_mut(closing);
-        permit.order = order;
+        permit.claimed = order;
         if let State::Closing { claim, .. } = &mut permit.state {
             *claim = to;
         }
@@ -224,6 +225,7 @@ impl Reference {
             since: self.now,
             run_since: self.now,
             order,
+            claimed: 0,
             background: false,
             lent: false,
             used_at: self.now,
