@@ -303,3 +303,13 @@ fn a_promise_goes_back_as_soon_as_another_is_being_validated_for_its_line() {
     let promised = [background(B), release(0, Health::Clean), Tick { millis: 1 }, background(A)];
     agree(world, &[idle.as_slice(), &collected, &promised, &[acquire(B), acquire(A)]].concat());
 }
+
+#[test]
+fn a_promise_that_goes_back_leaves_its_part_of_the_share_to_the_next_at_once() {
+    let background = Acquire { tenant: B, pool: 0, background: true, caller: 0, polled: false };
+    let open = [acquire(B), opened(0), acquire(B), opened(0), acquire(C), opened(0)];
+    let out = [Collect { answered: 0 }, Collect { answered: 0 }, Collect { answered: 0 }];
+    let promised = [release(2, Health::Lost), release(0, Health::Dirty), background, background];
+    // Of an older epoch, so that it has to be validated for the one who is left.
+    agree(roomy(3), &[open.as_slice(), &out, &promised, &[release(0, Health::Clean), Cancel { waiter: 0 }]].concat());
+}

@@ -375,14 +375,15 @@ impl Reference {
         if polled {
             self.expected.woken.push(waiter);
         }
-        self.line_may_be_empty(tenant);
-        self.withdraw_promises();
+        self.left_the_line(tenant);
     }
 
-    fn line_may_be_empty(&mut self, tenant: usize) {
+    /// Somebody has left it.
+    fn left_the_line(&mut self, tenant: usize) {
         if self.line_len(tenant) == 0 {
             let entry = self.tenant_mut(tenant);
             entry.lateness = 0;
         }
+        self.withdraw_promises();
     }
 }

@@ -87,7 +87,7 @@ impl Reference {
     pub(super) fn turn_away(&mut self, waiter: u32) {
         self.stop_gathering(waiter);
         let tenant = self.remove_waiter(waiter).tenant;
-        self.line_may_be_empty(tenant);
+        self.left_the_line(tenant);
     }
 
     pub(super) fn try_acquire(&mut self, tenant: usize, caller: u64) {
@@ -234,7 +234,7 @@ impl Reference {
         match gone.answer {
             None => {
                 self.events.waited += self.now - gone.since;
-                self.line_may_be_empty(gone.tenant);
+                self.left_the_line(gone.tenant);
                 self.settle_with(gone.tenant);
             }
             Some(Answer::Connection(permit)) => {
