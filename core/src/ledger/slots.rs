@@ -169,5 +169,6 @@ mod tests {
         assert_eq!(slots.find(first), None);
         assert_eq!(slots.find(slots.key(again)), Some(again));
         assert_eq!(slots.len(), 1);
+        assert_eq!(format!("{first:?} {:?}", slots.key(again)), "0.0 0.1", "as a failing test shows them");
     }
 }

@@ -152,6 +152,18 @@ fn what_is_borrowed_stands_where_it_was_within_its_tenant() {
 }
 
 #[test]
+fn what_is_borrowed_stays_the_newest_of_those_that_came_back_in_one_moment() {
+    let mut rig = rig(4, 1);
+    for held in [rig.lease("a"), rig.lease("a")] {
+        rig.release(held, Health::Clean);
+    }
+    let held = rig.borrowed("a");
+    let newest = held.connection.id;
+    rig.release(held, Health::Clean);
+    assert_eq!(rig.warm("a").connection.id, newest);
+}
+
+#[test]
 fn borrowed_connections_count_against_the_share() {
     let mut rig = rig(4, 1);
     ["a", "b"].into_iter().for_each(|tenant| rig.warm_up(tenant));

@@ -24,6 +24,19 @@ fn a_server_counts_as_full_until_it_has_not_said_so_for_half_a_minute() {
 }
 
 #[test]
+fn what_is_still_being_opened_is_no_part_of_what_a_full_server_takes() {
+    let mut rig = Rig::with(10, 1);
+    for tenant in ["a", "b", "c", "d"] {
+        rig.wait(tenant);
+    }
+    rig.open_failed(FULL);
+    rig.open_failed(FULL);
+    assert_eq!(effective(&rig), 0);
+    rig.opened();
+    assert_eq!((effective(&rig), rig.opens.len()), (1, 1), "that of `d` may yet be refused");
+}
+
+#[test]
 fn a_full_servers_statistics_say_how_long_it_rests() {
     let mut rig = Rig::with(10, 1);
     let rests = |rig: &Rig| rig.ledger.stats().servers[0].full;

@@ -1,5 +1,7 @@
 //! The rules of pool leases: what they may take, how their permits are gathered, and what becomes of those (rule 11).
 
+use std::time::Duration;
+
 use super::rig::{MS, Rig};
 use super::rules::reserving;
 use crate::ledger::{Ask, Decision, Polled, Refusal};
@@ -119,6 +121,52 @@ fn permits_to_come_for_a_pool_take_no_opening_slot_from_others() {
     rig.wait_pool("a", 4);
     rig.wait("b");
     assert_eq!(rig.counts(), [0, 3, 0, 5, 0]);
+}
+
+#[test]
+fn a_pool_at_its_tenants_cap_counts_on_what_is_closing_there() {
+    let mut rig = Rig::with(1, 1);
+    let held = rig.lease("a");
+    let pool = rig.wait_pool("a", 1);
+    rig.release(held, Health::Broken);
+    rig.wait("b");
+    rig.closed();
+    let Polled::Pool(_) = rig.poll(pool) else { panic!("it was the first to wait for that permit") };
+}
+
+#[test]
+fn what_a_caller_was_promised_is_not_gathered() {
+    let mut rig = Rig::with(3, 3);
+    rig.warm_up("victim");
+    let held = rig.lease("x");
+    let _out = rig.lease("x");
+    let caller = rig.wait("b");
+    rig.release(held, Health::Broken);
+    let pool = rig.wait_pool("a", 2);
+    let victim = rig.closes.remove(0);
+    rig.closed();
+    assert_eq!(rig.counts(), [0, 0, 1, 1, 1], "it gathers: one of two");
+    rig.closes.push(victim);
+    rig.closed();
+    rig.opened();
+    let _ = rig.granted(caller);
+    rig.pending(pool);
+}
+
+#[test]
+fn a_pool_that_gathers_nothing_yet_passes_nobody_over() {
+    let mut settings = Settings::new(2);
+    settings.handover_bound = Some(Duration::ZERO);
+    let mut rig = Rig::new(settings);
+    let (held, had) = (rig.lease("a"), rig.lease("b"));
+    rig.release(had, Health::Broken);
+    rig.closed();
+    let _out = rig.lease("x");
+    let next = rig.wait("a");
+    rig.wait_pool("b", 1);
+    rig.release(held, Health::Clean);
+    // It is the turn of `a`, which had its last one before `b`.
+    let _ = rig.granted(next);
 }
 
 #[test]

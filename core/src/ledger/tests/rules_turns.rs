@@ -184,6 +184,21 @@ fn permits_are_held_in_proportion_to_weights() {
 }
 
 #[test]
+fn equals_keep_the_order_in_which_they_came_from_turn_to_turn() {
+    let mut rig = Rig::new(settings(1, Duration::ZERO));
+    // Known first, and second to wait.
+    rig.admit("later");
+    let mut held = rig.lease("before");
+    let [early, later] = ["early", "later"].map(|tenant| [rig.wait(tenant), rig.wait(tenant)]);
+    for waiter in [early[0], later[0], early[1], later[1]] {
+        rig.release(held, Health::Broken);
+        rig.closed();
+        rig.opened();
+        held = rig.granted(waiter);
+    }
+}
+
+#[test]
 fn a_tenant_with_less_than_its_share_comes_first_however_late() {
     let mut rig = Rig::with(2, 2);
     let leases = [rig.lease("a"), rig.lease("a")];
