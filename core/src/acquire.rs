@@ -69,7 +69,21 @@ impl AcquireOptions {
 }
 
 /// The name that was asked for, kept inside the future: up to 64 bytes need no allocation. Nobody has checked it yet.
-pub(crate) type Asked = SmallString<[u8; 64]>;
+type Name = SmallString<[u8; 64]>;
+
+/// The name that was asked for, and its hash.
+pub(crate) struct Asked {
+    pub(crate) name: Name,
+    pub(crate) hash: u64,
+}
+
+impl Asked {
+    /// Hashed is the caller's own text: neither the copy, nor anything under the lock.
+    #[inline]
+    pub(crate) fn new<F: PoolFactory>(shared: &Shared<F>, name: &str) -> Self {
+        Self { hash: shared.hasher.hash(name), name: name.into() }
+    }
+}
 
 /// What came of asking.
 enum Answer<F: PoolFactory> {
@@ -92,9 +106,10 @@ type Acquired<F> = Result<Lease<F>, AcquireError<<F as PoolFactory>::Error>>;
 #[inline]
 pub(crate) fn acquire<F: PoolFactory>(
     shared: Arc<Shared<F>>,
-    asked: Asked,
+    name: &str,
     options: AcquireOptions,
-) -> impl Future<Output = Acquired<F>> + Send + 'static {
+) -> impl Future<Output = Acquired<F>> + Send + 'static + use<F> {
+    let asked = Asked::new(&shared, name);
     Acquire { shared: Some(shared), asked, options, cold: None }
 }
 
@@ -105,9 +120,9 @@ impl<F: PoolFactory> Future for Acquire<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Acquired<F>> {
         if let Some(shared) = &self.shared {
             // The warm path: a name that the ledger knows with an idle connection needs no check.
-            seeded!(EvictedAfterLookUp => crate::seeded::look_up(shared, &self.asked));
+            seeded!(EvictedAfterLookUp => crate::seeded::look_up(shared, &self.asked.name));
             let ask = self.options.ask(0);
-            let held = shared.with(|ledger, now| ledger.acquire_warm(&self.asked, ask, now));
+            let held = shared.with(|ledger, now| ledger.acquire_warm(&self.asked.name, self.asked.hash, ask, now));
             let Some(shared) = self.shared.take() else { unreachable!("it was there") };
             let shared = match held {
                 Some(held) => match Lease::checked(shared, held) {
@@ -126,20 +141,20 @@ impl<F: PoolFactory> Future for Acquire<F> {
 impl<F: PoolFactory> Acquire<F> {
     #[cold]
     fn turn_cold(&mut self, shared: Arc<Shared<F>>) {
-        self.cold =
-            Some(Box::pin(acquire_cold(shared, std::mem::replace(&mut self.asked, Asked::new()), self.options)));
+        let name = std::mem::replace(&mut self.asked.name, Name::new());
+        self.cold = Some(Box::pin(acquire_cold(shared, name, self.options)));
     }
 }
 
 /// Whatever takes longer is worth a look at the clock.
 async fn acquire_cold<F: PoolFactory>(
     shared: Arc<Shared<F>>,
-    asked: Asked,
+    name: Name,
     options: AcquireOptions,
 ) -> Result<Lease<F>, AcquireError<F::Error>> {
-    TenantId::check(&asked)?;
-    let tenant = || TenantId::checked(&asked);
-    match ask(&shared, &asked, 0, options, |shared: &Arc<Shared<F>>| shared.admit(&tenant())).await {
+    TenantId::check(&name)?;
+    let tenant = || TenantId::checked(&name);
+    match ask(&shared, &name, 0, options, |shared: &Arc<Shared<F>>| shared.admit(&tenant())).await {
         Ok(Answer::Connection(lease)) => Ok(lease),
         Ok(Answer::Pool(_)) => unreachable!("a connection was asked for"),
         Err(refusal) => Err(error(&shared, tenant(), refusal)),

@@ -11,10 +11,20 @@ use crate::pools::Shared;
 use crate::sync::Arc;
 use crate::tasks::close_pool;
 
-/// A connection and whose it is; that never changes.
+/// A connection, and whose it is, which never changes.
 pub(crate) struct Slot<F: PoolFactory> {
     pub(crate) connection: F::Connection,
     pub(crate) tenant: TenantId,
+    /// Its place in the budget, the same for as long as it is open.
+    permit: PermitKey,
+    /// What its lease says of it: it is at least as bad as this, whatever the driver finds.
+    verdict: Health,
+}
+
+impl<F: PoolFactory> Slot<F> {
+    pub(crate) fn new(connection: F::Connection, tenant: TenantId, permit: PermitKey) -> Self {
+        Self { connection, tenant, permit, verdict: Health::Clean }
+    }
 }
 
 /// A connection to one tenant's database, for as long as this guard lives. Dropping it gives the connection back: at once,
@@ -27,17 +37,15 @@ pub(crate) struct Slot<F: PoolFactory> {
 #[must_use = "a lease that is dropped gives its connection back"]
 pub struct Lease<F: PoolFactory> {
     shared: Arc<Shared<F>>,
-    permit: PermitKey,
-    /// None only while it is being dropped.
+    /// None only while it is being given back.
     slot: Option<Box<Slot<F>>>,
-    /// At least as bad as this, whatever the driver finds.
-    verdict: Health,
 }
 
 impl<F: PoolFactory> Lease<F> {
     #[inline]
     pub(crate) fn new(shared: Arc<Shared<F>>, held: Held<Box<Slot<F>>>) -> Self {
-        Self { shared, permit: held.permit, slot: Some(held.connection), verdict: Health::Clean }
+        debug_assert_eq!(held.permit, held.connection.permit);
+        Self { shared, slot: Some(held.connection) }
     }
 
     /// A lease on a connection that was idle, if it still looks well: its socket may have been closed meanwhile. One that
@@ -60,12 +68,12 @@ impl<F: PoolFactory> Lease<F> {
     /// Says that something is left on the connection which the driver cannot see, such as a session setting made by a
     /// function. It is recycled before anyone else gets it.
     pub fn mark_dirty(&mut self) {
-        self.verdict = Health::Dirty;
+        self.slot_mut().verdict = Health::Dirty;
     }
 
     /// Closes the connection instead of giving it back.
     pub fn discard(mut self) {
-        self.verdict = Health::Broken;
+        self.slot_mut().verdict = Health::Broken;
     }
 
     fn slot(&self) -> &Slot<F> {
@@ -92,13 +100,14 @@ fn judge<F: PoolFactory>(factory: &F, slot: &mut Slot<F>) -> Health {
 impl<F: PoolFactory> Drop for Lease<F> {
     fn drop(&mut self) {
         if let Some(mut slot) = self.slot.take() {
-            let health = match (judge(&self.shared.factory, &mut slot), self.verdict) {
+            let verdict = std::mem::replace(&mut slot.verdict, Health::Clean);
+            let health = match (judge(&self.shared.factory, &mut slot), verdict) {
                 (Health::Lost, _) => Health::Lost,
                 (Health::Broken, _) | (_, Health::Broken) => Health::Broken,
                 (Health::Dirty, _) | (_, Health::Dirty) => Health::Dirty,
                 (Health::Clean, _) => Health::Clean,
             };
-            self.shared.with(|ledger, now| ledger.release(self.permit, slot, health, now));
+            self.shared.with(|ledger, now| ledger.release(slot.permit, slot, health, now));
         }
     }
 }

@@ -52,7 +52,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 
 use self::affairs::Affairs;
 use self::background::Share;
@@ -77,6 +77,7 @@ pub use self::moment::Moment;
 pub use self::queue::{Ask, Polled};
 pub use self::refusal::{Refusal, Shortage};
 pub use self::slots::Key;
+pub use self::tenants::NameHasher;
 pub use self::tick::LongLease;
 pub use self::watch::{ROWS, STRETCH, Watched};
 
@@ -110,7 +111,7 @@ pub struct Ledger<C, E> {
     by_name: HashTable<u32>,
     /// Of the tenants, those that stand for work beside the tenants' own connections.
     maintenance_lines: usize,
-    hasher: DefaultHashBuilder,
+    hasher: NameHasher,
     servers: Vec<Server>,
     total: Scope,
     /// The last place that was given in the order of all servers' lists.
@@ -163,7 +164,7 @@ impl<C, E> Ledger<C, E> {
             affairs: Slots::new(),
             by_name: HashTable::new(),
             maintenance_lines: 0,
-            hasher: DefaultHashBuilder::default(),
+            hasher: NameHasher::default(),
             servers: Vec::new(),
             waiters: Slots::new(),
             ready: 0,
@@ -184,6 +185,11 @@ impl<C, E> Ledger<C, E> {
             actions: Actions::new(),
             attention: Attention::None,
         }
+    }
+
+    /// The hasher of its names, for those who hash before they take the lock.
+    pub fn name_hasher(&self) -> NameHasher {
+        self.hasher.clone()
     }
 
     /// Whether there is something to do. Not on the warm path.
@@ -267,11 +273,11 @@ impl<C, E> Ledger<C, E> {
     fn take(&mut self, permit: u32, ask: Ask, now: Moment) -> Held<C> {
         self.take_out(permit, ask.background);
         self.charge(permit, ask.background);
-        let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
+        let State::Idle(connection) = self.enter(permit, State::in_use(ask.caller), now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
         let entry = &mut self.permits[permit];
-        (entry.caller, entry.run_since) = (ask.caller as u32, now);
+        entry.run_since = now;
         let tenant = entry.tenant;
         self.tenants[tenant].tally.warm_hit();
         self.counters.warm_hits += 1;
@@ -297,8 +303,7 @@ impl<C, E> Ledger<C, E> {
         let Some(index) = self.permits.find(permit) else {
             unreachable!("a lease holds its permit until it is released")
         };
-        debug_assert!(matches!(self.permits[index].state, State::InUse));
-        self.permits[index].warned = false;
+        debug_assert!(matches!(self.permits[index].state, State::InUse { .. }));
         self.tell(Attention::All, |ledger| {
             let Permit { tenant, since, .. } = ledger.permits[index];
             Event::Released { tenant: ledger.name(tenant), used: now.since(since), health }
@@ -427,7 +432,7 @@ impl<C, E> Ledger<C, E> {
         let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
         let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));
         self.permits[index].expires_at = now + lifetime;
-        self.enter(index, State::InUse, now);
+        self.enter(index, State::IN_USE, now);
         self.server_took_one(server);
         if self.is_retired(index, now) {
             return self.begin_close(index, connection, CloseReason::Ended, now);

@@ -12,7 +12,7 @@ use crate::builder::Builder;
 use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::{NativePool, PoolFactory};
 use crate::lease::{Lease, PoolLease, Slot};
-use crate::ledger::{Ledger, Moment, Time, TryDecision, Watched};
+use crate::ledger::{Ledger, Moment, NameHasher, Time, TryDecision, Watched};
 use crate::log::Log;
 use crate::observe::Observers;
 use crate::runtime::{Runtime, current_task};
@@ -31,6 +31,8 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) runtime: Runtime,
     pub(crate) observers: Observers,
     pub(crate) log: Log,
+    /// The ledger's own.
+    pub(crate) hasher: NameHasher,
 }
 
 impl<F: PoolFactory> Shared<F> {
@@ -38,7 +40,8 @@ impl<F: PoolFactory> Shared<F> {
         let mut ledger = Ledger::new(settings.clone());
         ledger.attend(observers.attention().max(Log::ATTENTION));
         let log = Log::default();
-        Arc::new(Self { ledger: Mutex::new(ledger), factory, settings, runtime, observers, log })
+        let hasher = ledger.name_hasher();
+        Arc::new(Self { ledger: Mutex::new(ledger), factory, settings, runtime, observers, log, hasher })
     }
 
     /// Runs one command under the lock and its actions after it. The time is the coarse one while nobody waits or is told it
@@ -175,11 +178,12 @@ impl<F: PoolFactory> TenantPools<F> {
     /// # Cancel safety
     /// Dropping the future at any moment leaves nothing behind: its place in line is given up, a connection that was set
     /// aside for it goes to the next, and a connect that was started for it goes on for whoever comes.
+    #[inline]
     pub fn acquire(
         &self,
         tenant: impl AsRef<str>,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), tenant.as_ref().into(), AcquireOptions::new())
+        acquire(self.shared.clone(), tenant.as_ref(), AcquireOptions::new())
     }
 
     /// [`acquire`](Self::acquire) with options of its own.
@@ -189,12 +193,13 @@ impl<F: PoolFactory> TenantPools<F> {
     ///
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
+    #[inline]
     pub fn acquire_with(
         &self,
         tenant: impl AsRef<str>,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<Lease<F>, AcquireError<F::Error>>> + Send + 'static {
-        acquire(self.shared.clone(), tenant.as_ref().into(), options)
+        acquire(self.shared.clone(), tenant.as_ref(), options)
     }
 
     /// An idle connection now, or not at all. Never opens, evicts or waits; a connection that was idle for longer than

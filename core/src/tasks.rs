@@ -122,7 +122,7 @@ impl<F: PoolFactory> Opening<F> {
         let connect = factory.connect(&tenant).instrument(span.clone());
         // The future of a connect that is too slow is dropped with its socket before the permit is free.
         let outcome = match runtime.within(self.shared.settings.connect_timeout, connect).await {
-            Some(Ok(connection)) => Ok(Box::new(Slot { connection, tenant })),
+            Some(Ok(connection)) => Ok(Box::new(Slot::new(connection, tenant, self.permit))),
             Some(Err(error)) => Err(Failure::Error { kind: factory.classify(&error), source: StdArc::new(error) }),
             None => Err(Failure::TimedOut),
         };

@@ -23,7 +23,7 @@ struct Bound {
 
 const BOUNDS: &[Bound] = &[
     // An acquire that finds an idle connection, and its release.
-    Bound { what: "warm", instructions: 665, allocations: 0.0 },
+    Bound { what: "warm", instructions: 650, allocations: 0.0 },
     // One of those, and an acquire that waits in line until it is handed the connection, and its release.
     Bound { what: "waiting", instructions: 9_100, allocations: 1.0 },
 ];

@@ -32,14 +32,15 @@ pub(super) async fn acquire<A: PoolFactory, B: PoolFactory>(
 ) -> Found<A, B> {
     let mut aside = Vec::new();
     // The warm path, without a clock, an allocation or a word to anybody.
-    while let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked, options.ask(0), now)) {
+    while let Some(held) = shared.with(|ledger, now| ledger.acquire_warm(&asked.name, asked.hash, options.ask(0), now))
+    {
         match Lease::checked(shared.clone(), held) {
             Ok(lease) if lease.side() == Some(side) => return Ok(lease),
             Ok(lease) => aside.push(lease),
             Err(_) => {}
         }
     }
-    let tenant = TenantId::new(&*asked)?;
+    let tenant = TenantId::new(&*asked.name)?;
     let (start, timeout) = (shared.runtime.now(), options.timeout.unwrap_or(shared.settings.acquire_timeout));
     Box::pin(Search { shared, tenant, side, start, timeout, options, aside }.run()).await
 }
@@ -101,7 +102,7 @@ impl<A: PoolFactory, B: PoolFactory> Search<A, B> {
     /// What the ledger has for the tenant, of whichever kind.
     async fn ask(&mut self, patience: Duration) -> Found<A, B> {
         let _asking = self.shared.factory.asks.ask(&self.tenant, self.side);
-        acquire::acquire(self.shared.clone(), self.tenant.as_str().into(), self.options.timeout(patience)).await
+        acquire::acquire(self.shared.clone(), self.tenant.as_str(), self.options.timeout(patience)).await
     }
 
     fn left(&self) -> Duration {

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::search::acquire;
 use super::{EitherConnection, EitherFactory, Side};
-use crate::acquire::AcquireOptions;
+use crate::acquire::{AcquireOptions, Asked};
 use crate::error::{AcquireError, TryAcquireError};
 use crate::factory::PoolFactory;
 use crate::preflight::{self, Capacity, Preflight, PreflightError};
@@ -124,7 +124,9 @@ impl<S: EitherSide<A::Connection, B::Connection>, A: PoolFactory, B: PoolFactory
         tenant: impl AsRef<str>,
         options: AcquireOptions,
     ) -> impl Future<Output = Result<EitherLease<S, A, B>, Failed<A, B>>> + Send + 'static {
-        let acquire = acquire(self.pools.shared.clone(), tenant.as_ref().into(), S::SIDE, options);
+        let shared = self.pools.shared.clone();
+        let asked = Asked::new(&shared, tenant.as_ref());
+        let acquire = acquire(shared, asked, S::SIDE, options);
         async move { acquire.await.map(EitherLease::new) }
     }
 

@@ -36,10 +36,6 @@ pub(super) struct Permit<C> {
     pub(super) lent: bool,
     /// When it came back from foreground work, or from the background that opened it; the order of idle connections.
     pub(super) used_at: Moment,
-    /// Its lease was reported as held for long.
-    pub(super) warned: bool,
-    /// The task that took it, 0 where unknown: the lower half of its number, as two that are the same in it do not live at a time.
-    pub(super) caller: u32,
     pub(super) in_tenant: Link,
     pub(super) in_server: Link,
     /// Grows with each entry of any server's list, so that the oldest of one can be compared with that of another.
@@ -74,8 +70,9 @@ pub(super) enum State<C> {
     Opening,
     /// Kept here for the next acquire. In its tenant's list, and unless pinned in its server's.
     Idle(C),
-    /// Out with a lease.
-    InUse,
+    /// Out with a lease, which was reported as held for long (`warned`). The task that took it, 0 where unknown, is the lower
+    /// half of its number, as two that are the same in it do not live at a time.
+    InUse { caller: u32, warned: bool },
     /// Set aside for a waiter which has not collected it yet. Counts as in use.
     Granted(C, WaiterKey),
     /// A task of ours is cleaning or validating it. Counts as in use.
@@ -115,9 +112,9 @@ pub(super) struct Promise {
 pub(super) enum Place {
     Opening,
     Idle,
-    InUse,
     Closing,
     Pool,
+    InUse,
 }
 
 impl<C> State<C> {
@@ -126,26 +123,38 @@ impl<C> State<C> {
         match self {
             Self::Opening => Place::Opening,
             Self::Idle(_) => Place::Idle,
-            Self::InUse | Self::Granted(..) | Self::Recycling => Place::InUse,
+            Self::InUse { .. } | Self::Granted(..) | Self::Recycling => Place::InUse,
             Self::Closing { .. } => Place::Closing,
             Self::Pool => Place::Pool,
         }
     }
 
     pub(super) const CLOSING: Self = Self::Closing { claim: Claim::Uncounted, overdue: false };
+
+    /// In use by nobody yet.
+    pub(super) const IN_USE: Self = Self::InUse { caller: 0, warned: false };
+
+    /// In use by the task of that number.
+    #[inline]
+    pub(super) const fn in_use(caller: u64) -> Self {
+        Self::InUse { caller: caller as u32, warned: false }
+    }
 }
 
-/// How many permits are in which place.
+/// How many permits are in which place. What is in none of the others is in use.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Counts {
-    places: [u32; 5],
+    others: [u32; Place::InUse as usize],
     all: u32,
 }
 
 impl Counts {
     #[inline]
     pub(super) fn of(&self, place: Place) -> u32 {
-        self.places[place as usize]
+        match self.others.get(place as usize) {
+            Some(&count) => count,
+            None => self.all - self.others.iter().sum::<u32>(),
+        }
     }
 
     /// All permits that are not free.
@@ -162,18 +171,32 @@ impl Counts {
 
     #[inline]
     pub(super) fn shift(&mut self, from: Place, to: Place) {
-        self.places[from as usize] -= 1;
-        self.places[to as usize] += 1;
+        self.leave(from);
+        self.arrive(to);
     }
 
     pub(super) fn add(&mut self, place: Place) {
-        self.places[place as usize] += 1;
+        self.arrive(place);
         self.all += 1;
     }
 
     fn sub(&mut self, place: Place) {
-        self.places[place as usize] -= 1;
+        self.leave(place);
         self.all -= 1;
+    }
+
+    #[inline]
+    fn arrive(&mut self, place: Place) {
+        if let Some(count) = self.others.get_mut(place as usize) {
+            *count += 1;
+        }
+    }
+
+    #[inline]
+    fn leave(&mut self, place: Place) {
+        if let Some(count) = self.others.get_mut(place as usize) {
+            *count -= 1;
+        }
     }
 }
 
@@ -259,8 +282,6 @@ impl<C, E> Ledger<C, E> {
             background,
             lent: false,
             used_at: now,
-            warned: false,
-            caller: 0,
             in_tenant: Link::new(),
             in_server: Link::new(),
             order: 0,

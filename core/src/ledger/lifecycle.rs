@@ -247,7 +247,7 @@ impl<C, E> Ledger<C, E> {
                 let Some(permit) = self.permits.find(key) else {
                     unreachable!("a granted permit is held for its waiter")
                 };
-                if let State::Granted(connection, _) = self.enter(permit, State::InUse, now) {
+                if let State::Granted(connection, _) = self.enter(permit, State::IN_USE, now) {
                     self.begin_close(permit, connection, CloseReason::Ended, now);
                 }
             }

@@ -335,10 +335,9 @@ impl<C, E> Ledger<C, E> {
                 let Some(permit) = self.permits.find(key) else {
                     unreachable!("a granted permit is held for its waiter")
                 };
-                let State::Granted(connection, _) = self.enter(permit, State::InUse, now) else {
+                let State::Granted(connection, _) = self.enter(permit, State::in_use(entry.ask.caller), now) else {
                     unreachable!("a grant stays granted until it is collected or taken back")
                 };
-                self.permits[permit].caller = entry.ask.caller as u32;
                 let waited = now.since(entry.since);
                 self.tell(Attention::All, |ledger| Event::Acquired { tenant: ledger.name(tenant), waited });
                 Polled::Connection(Held { permit: key, connection })

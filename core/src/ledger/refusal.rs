@@ -224,10 +224,9 @@ impl<C, E> Ledger<C, E> {
         if caller == 0 {
             return 0;
         }
-        let held = self
-            .permits
-            .iter()
-            .filter(|(_, permit)| permit.caller == caller as u32 && matches!(permit.state, State::InUse));
+        let held = self.permits.iter().filter(
+            |(_, permit)| matches!(permit.state, State::InUse { caller: holder, .. } if holder == caller as u32),
+        );
         u32::try_from(held.count()).unwrap_or(u32::MAX)
     }
 

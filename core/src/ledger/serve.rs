@@ -269,7 +269,7 @@ impl<C, E> Ledger<C, E> {
         let background = self.waiters[waiter].ask.background;
         self.take_out(permit, background);
         self.charge(permit, background);
-        let State::Idle(connection) = self.enter(permit, State::InUse, now) else {
+        let State::Idle(connection) = self.enter(permit, State::IN_USE, now) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
         self.permits[permit].state = State::Granted(connection, self.waiters.key(waiter));

@@ -27,7 +27,7 @@ pub(super) struct Tenant<E> {
     pub(super) server: u32,
     pub(super) cap: u32,
     pub(super) reserve: u32,
-    pub(super) weight: u32,
+    pub(super) weight: u16,
     pub(super) mode: Mode,
     pub(super) counts: Counts,
     /// Its idle connections, the one used last at the end.
@@ -114,19 +114,31 @@ pub(super) struct ServerLimit {
     pub(super) max_connecting: u32,
 }
 
-/// Names come from outside: the hasher is seeded by chance, so that nobody can make a table of names that collide.
-#[inline]
-fn hash_of(hasher: &DefaultHashBuilder, name: &str) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    // Alone in its key, a name needs no mark at its end, which `str`'s own `hash` adds.
-    hasher.write(name.as_bytes());
-    hasher.finish()
+/// Hashes names for one ledger's table. They come from outside: it is seeded by chance, so that nobody can make a table of names
+/// that collide.
+#[derive(Clone, Default)]
+pub struct NameHasher(DefaultHashBuilder);
+
+impl NameHasher {
+    /// The hash of a name.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, name: &str) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        // Alone in its key, a name needs no mark at its end, which `str`'s own `hash` adds.
+        hasher.write(name.as_bytes());
+        hasher.finish()
+    }
 }
 
 impl<C, E> Ledger<C, E> {
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<u32> {
-        let hash = hash_of(&self.hasher, name);
+        self.find_hashed(name, self.hasher.hash(name))
+    }
+
+    #[inline]
+    pub(super) fn find_hashed(&self, name: &str, hash: u64) -> Option<u32> {
         self.by_name.find(hash, |&index| self.tenants[index].name.as_str() == name).copied()
     }
 
@@ -137,7 +149,7 @@ impl<C, E> Ledger<C, E> {
         }
         let server = self.admit_server(server);
         let limits = self.settings.tenants.get(&name).copied().unwrap_or_default();
-        let hash = hash_of(&self.hasher, name.as_str());
+        let hash = self.hasher.hash(name.as_str());
         let index = self.tenants.insert(Tenant {
             name,
             server,
@@ -160,7 +172,7 @@ impl<C, E> Ledger<C, E> {
         self.limit_tenant(index, limits);
         self.maintenance_lines += usize::from(self.tenants[index].name.is_maintenance());
         let (tenants, hasher) = (&self.tenants, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&index| hash_of(hasher, tenants[index].name.as_str()));
+        self.by_name.insert_unique(hash, index, |&index| hasher.hash(tenants[index].name.as_str()));
         self.settle(index, now.into());
         if self.tenants.len() > self.settings.max_known_tenants as usize {
             // The bound on how many are remembered wins over how long; names that nobody has go first.
@@ -175,7 +187,8 @@ impl<C, E> Ledger<C, E> {
             let entry = &mut ledger.tenants[tenant];
             entry.cap = cap;
             entry.reserve = limits.reserve.unwrap_or(0);
-            entry.weight = limits.weight.unwrap_or(1);
+            // The settings allow no more than 1,000.
+            entry.weight = u16::try_from(limits.weight.unwrap_or(1)).unwrap_or(u16::MAX);
         });
         self.pin_idle(tenant);
         debug_assert!(
@@ -305,7 +318,7 @@ impl<C, E> Ledger<C, E> {
 
     fn forget(&mut self, tenant: u32) {
         self.leave_quiet(tenant);
-        let hash = hash_of(&self.hasher, self.tenants[tenant].name.as_str());
+        let hash = self.hasher.hash(self.tenants[tenant].name.as_str());
         if let Ok(entry) = self.by_name.find_entry(hash, |&index| index == tenant) {
             entry.remove();
         }
@@ -324,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_rest_and_its_idle_connection_are_small() {
-        assert!(size_of::<Tenant<()>>() <= 192, "{}", size_of::<Tenant<()>>());
-        assert!(size_of::<Permit<Box<()>>>() <= 104, "{}", size_of::<Permit<Box<()>>>());
+        assert!(size_of::<Tenant<()>>() <= 184, "{}", size_of::<Tenant<()>>());
+        assert!(size_of::<Permit<Box<()>>>() <= 96, "{}", size_of::<Permit<Box<()>>>());
     }
 }

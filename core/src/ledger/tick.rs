@@ -87,8 +87,8 @@ impl<C, E> Ledger<C, E> {
         let permit = &mut self.permits[index];
         let age = now.since(permit.since);
         match permit.state {
-            State::InUse if age >= self.settings.lease_warn_after && !permit.warned => {
-                permit.warned = true;
+            State::InUse { ref mut warned, .. } if age >= self.settings.lease_warn_after && !*warned => {
+                *warned = true;
                 return Some(LongLease { tenant: self.tenants[permit.tenant].name.clone(), held: age });
             }
             State::Closing { claim, ref mut overdue } => {

@@ -20,11 +20,11 @@ fn somebody_waits<E>(tenant: &Tenant<E>, affairs: &Slots<(), Affairs>) -> bool {
 
 impl<C, E> Ledger<C, E> {
     /// The warm path of [`acquire`](Self::acquire), alone: the tenant's newest idle connection if nothing speaks against it.
-    /// None changes nothing.
+    /// None changes nothing. The name comes with its [hash](super::NameHasher), which needs no lock.
     #[inline]
-    pub fn acquire_warm(&mut self, name: &str, ask: Ask, now: impl Into<Moment>) -> Option<Held<C>> {
+    pub fn acquire_warm(&mut self, name: &str, hash: u64, ask: Ask, now: impl Into<Moment>) -> Option<Held<C>> {
         let now = self.latest.max(now.into());
-        let index = self.find(name)?;
+        let index = self.find_hashed(name, hash)?;
         let tenant = &mut self.tenants[index];
         if self.closed || tenant.mode != Mode::Active || somebody_waits(tenant, &self.affairs) {
             return None;
@@ -40,10 +40,10 @@ impl<C, E> Ledger<C, E> {
             return None;
         }
         self.latest = now;
-        let State::Idle(connection) = std::mem::replace(&mut permit.state, State::InUse) else {
+        let State::Idle(connection) = std::mem::replace(&mut permit.state, State::in_use(ask.caller)) else {
             unreachable!("what stands in a list of idle connections is idle")
         };
-        (permit.since, permit.run_since, permit.caller) = (now, now, ask.caller as u32);
+        (permit.since, permit.run_since) = (now, now);
         for counts in [&mut tenant.counts, &mut server.scope.counts, &mut self.total.counts] {
             counts.shift(Place::Idle, Place::InUse);
         }
@@ -89,7 +89,7 @@ impl<C, E> Ledger<C, E> {
         }
         // Not dropped, as nothing is in it.
         std::mem::forget(std::mem::replace(&mut permit.state, State::Idle(connection)));
-        (permit.since, permit.used_at, permit.warned) = (now, now, false);
+        (permit.since, permit.used_at) = (now, now);
         for counts in [&mut tenant.counts, &mut server.scope.counts, &mut self.total.counts] {
             counts.shift(Place::InUse, Place::Idle);
         }

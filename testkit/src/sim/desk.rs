@@ -242,7 +242,8 @@ impl Desk for LedgerDesk {
         let name = names[tenant as usize].as_str();
         let ask = Ask { pool, background, caller: slotmap::Key::data(&caller).as_ffi() };
         if pool == 0
-            && let Some(held) = self.ledger.acquire_warm(name, ask, self.time(now))
+            && let Some(held) =
+                self.ledger.acquire_warm(name, self.ledger.name_hasher().hash(name), ask, self.time(now))
         {
             return Answer::Socket(held.permit, held.connection);
         }

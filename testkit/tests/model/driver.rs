@@ -164,7 +164,9 @@ impl Driver {
             }
             Command::AcquireWarm { tenant, background, caller } => {
                 let ask = Ask { pool: 0, background, caller };
-                match self.ledger.acquire_warm(tenant_id(tenant).as_str(), ask, now) {
+                let name = tenant_id(tenant);
+                let hash = self.ledger.name_hasher().hash(name.as_str());
+                match self.ledger.acquire_warm(name.as_str(), hash, ask, now) {
                     Some(held) => Ok(self.hold(held, expected)),
                     None => Ok(Reply::NotIdle),
                 }

@@ -157,7 +157,7 @@ const CASES: &[Case] = &[
     }),
     ("6: an answer's permit is granted", granted, |l| {
         let index = permit(l);
-        l.permits[index].state = State::InUse;
+        l.permits[index].state = State::IN_USE;
     }),
     ("7: a servable waiter waits", waiting, |l| {
         hard_cap(&mut l.total, 2);
@@ -194,7 +194,7 @@ const CASES: &[Case] = &[
     ("11: a gathered permit is set aside", gathering, |l| {
         let waiter = first_in_line(l, "a");
         let gathered = l.permits.find(l.waiters[waiter].gathered[0]).expect("one was gathered");
-        l.enter(gathered, State::InUse, Moment::START);
+        l.enter(gathered, State::IN_USE, Moment::START);
         l.permits[gathered].expires_at = Moment::START;
     }),
     ("12: closed, and a connection is idle", idle, |l| l.closed = true),

@@ -133,7 +133,8 @@ impl Rig {
         self.asked += 1;
         if ask.pool == 0
             && self.asked.is_multiple_of(2)
-            && let Some(held) = self.step(|ledger, now| ledger.acquire_warm(tenant, ask, now))
+            && let Some(held) =
+                self.step(|ledger, now| ledger.acquire_warm(tenant, ledger.name_hasher().hash(tenant), ask, now))
         {
             return Decision::Take(held);
         }

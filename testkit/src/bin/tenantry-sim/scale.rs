@@ -173,7 +173,8 @@ impl Subject {
         };
         timed(0, OPERATIONS, &mut || {
             for &pick in &picks {
-                let held = warm.acquire_warm(names[pick].as_str(), Ask::default(), now);
+                let name = names[pick].as_str();
+                let held = warm.acquire_warm(name, warm.name_hasher().hash(name), Ask::default(), now);
                 let Some(held) = held else { unreachable!("every tenant has an idle connection") };
                 warm.release(held.permit, held.connection, Health::Clean, now);
             }
