@@ -1,7 +1,7 @@
 //! SeaORM on a tenant's database. SeaORM insists on sqlx's own pool, so it gets one: a pool lease, whose connections are
 //! reserved in the budget for as long as it lives.
 //!
-//! `cargo run --example sea_orm --features sqlx-sqlite`
+//! `cargo run --package sea_orm_example`
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 use sea_orm::entity::prelude::*;
