@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 use crate::factory::PoolFactory;
 use crate::observe::{Observer, Observers};
 use crate::pools::{Shared, TenantPools};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, has_timers};
 use crate::tasks::Maintenance;
 use crate::{ServerId, TenantId};
 
@@ -247,14 +247,17 @@ impl<F: PoolFactory> Builder<F> {
     /// Checks everything and starts the manager. Opens nothing.
     ///
     /// # Errors
-    /// [`ConfigError`] names every setting that is missing or out of bounds, alone or against another, and a missing
-    /// runtime.
+    /// [`ConfigError`] names every setting that is missing or out of bounds, alone or against another, and a runtime that is
+    /// missing or has no timers.
     pub fn build(self) -> Result<TenantPools<F>, ConfigError> {
         let (settings, mut problems) = self.settle();
         let Some(runtime) = self.runtime.or_else(|| Handle::try_current().ok()) else {
             problems.add("runtime", &"not set", "call build inside a tokio runtime, or give one");
             return Err(problems.into_error());
         };
+        if !has_timers(&runtime) {
+            problems.add("runtime", &"without timers", "call enable_time on its builder");
+        }
         problems.into_result()?;
         let shared = Shared::new(self.factory, settings, Runtime::new(runtime), self.observers);
         // Known from the start, so that nobody takes what is reserved for them.

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
+use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -98,6 +99,12 @@ impl Runtime {
     pub(crate) async fn sleep(&self, time: Duration) {
         self.within(time, std::future::pending::<()>()).await;
     }
+}
+
+/// Whether the runtime has a time driver. There is no other way to ask than to try, which panics where it has none.
+pub(crate) fn has_timers(handle: &Handle) -> bool {
+    let _entered = handle.enter();
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
 
 /// A number for the present task, 0 outside of one. Only ever compared.

@@ -16,6 +16,13 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
 }
 
+#[test]
+fn a_runtime_without_timers_is_refused_by_name() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let error = manager(&FakeFactory::new(), 3).runtime(runtime.handle().clone()).build().unwrap_err();
+    assert_eq!(error.to_string(), "bad settings: runtime is \"without timers\": call enable_time on its builder");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_dropped_on_a_plain_thread_goes_back_as_what_it_is() {
     let fake = FakeFactory::new();
