@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{assert_closes_clean, assert_nothing_lost, limit, manager, ms, secs, settle, warm, within};
+use crate::support::{
+    assert_about, assert_closes_clean, assert_nothing_lost, limit, manager, ms, secs, settle, warm, within,
+};
 
 fn in_background() -> AcquireOptions {
     AcquireOptions::new().priority(Priority::Background)
@@ -262,6 +264,19 @@ async fn users_go_first_while_a_sweep_runs() {
     }
     let report = sweep.await.unwrap();
     assert!(report.is_complete(), "{report:?}");
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_waits_five_minutes_for_a_tenant_and_goes_on() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 2).max_connections_per_tenant(1).build().unwrap();
+    let held = pools.acquire("tenant-0").await.unwrap();
+    let start = Instant::now();
+    let report = pools.for_each_tenant(names(2), 1, |_| async { Ok::<(), Infallible>(()) }).await;
+    assert_about(start.elapsed(), secs(300));
+    assert_eq!((report.done, report.unfinished()), (1, names(1)));
+    drop(held);
     assert_nothing_lost(&pools, &fake).await;
 }
 

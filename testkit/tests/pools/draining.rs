@@ -1,11 +1,16 @@
 //! Drain, resume and evict, against a connection in each state that it can be in.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
 use tenantry_core::{AcquireError, ServerId, TryAcquireError};
 use tenantry_testkit::{Call, FakeFactory, Gate};
 use tokio::time::Instant;
 
 use crate::support::{
-    assert_about, assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, soon, warm, within,
+    assert_about, assert_closes_clean, assert_nothing_lost, hold, manager, ms, poll_once, secs, settle, soon, warm,
+    within,
 };
 
 #[tokio::test(start_paused = true)]
@@ -162,6 +167,25 @@ async fn a_dropped_drain_leaves_the_tenant_draining() {
     assert_eq!(fake.open().now, 0);
     assert!(pools.resume("acme"));
     assert_nothing_lost(&pools, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_drain_or_close_keeps_no_waker() {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 2).build().unwrap();
+    let lease = pools.acquire("acme").await.unwrap();
+    let nobody = Arc::new(Nobody);
+    let waker = Waker::from(nobody.clone());
+    assert!(Box::pin(pools.drain("acme", secs(60))).as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(Box::pin(pools.close()).as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&nobody), 1);
+    drop(lease);
+    assert_closes_clean(&pools, &fake).await;
 }
 
 #[tokio::test(start_paused = true)]

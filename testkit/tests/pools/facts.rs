@@ -219,6 +219,10 @@ async fn neither_debug_nor_display_shows_what_the_driver_knows() {
     assert_eq!(lease.password.get(), SECRET);
     assert!(format!("{lease:?}").contains("acme"));
     let pool = pools.acquire_pool("pool", 1).await.unwrap();
+    assert!(format!("{pool:?}").contains("\"pool\", max_connections: 1"));
+    assert!(format!("{pools:?}").contains("open: 2"));
+    let sweep = pools.for_each_tenant(["acme"], 4, |_| async { Ok::<(), FakeError>(()) });
+    assert!(format!("{sweep:?}").contains("tenants: 1, concurrency: 4"));
     printed += &format!("{pools:?} {lease:?} {pool:?} {:?} {:?}", pools.stats(), pools.tenant_stats("acme"));
     let refused = pools.acquire_with("other", within(ms(1))).await;
     printed += &format!("{refused:?}");

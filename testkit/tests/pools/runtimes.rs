@@ -164,6 +164,23 @@ fn an_acquire_on_one_runtime_is_told_when_the_managers_own_goes_away() {
     assert_eq!(fake.open().now, 0);
 }
 
+/// Whichever of its tasks is dropped first, which is another one from turn to turn.
+#[test]
+fn acquires_whose_connects_die_with_the_managers_runtime_are_told_that_it_is_closed() {
+    for connects in 1..=16 {
+        let (fake, own, other) = (FakeFactory::new(), runtime(), runtime());
+        fake.on(Call::Connect).always(Behavior::hangs());
+        let pools = manager(&fake, 16).max_connecting(16).runtime(own.handle().clone()).build().unwrap();
+        let waiting: Vec<_> = (0..connects).map(|n| other.spawn(pools.acquire(format!("tenant-{n}")))).collect();
+        own.block_on(fake.connects_reached(connects));
+        drop(own);
+        for answer in waiting {
+            let answer = other.block_on(answer).expect("an answer and no panic");
+            assert!(matches!(answer, Err(AcquireError::Closed)), "{answer:?}");
+        }
+    }
+}
+
 #[test]
 fn after_its_runtime_is_gone_a_manager_answers_and_never_panics() {
     let (fake, own, other) = (FakeFactory::new(), runtime(), runtime());

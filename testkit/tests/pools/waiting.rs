@@ -211,7 +211,11 @@ async fn a_task_that_waits_for_itself_is_told_how_many_it_holds() {
     assert_eq!((error.scope, error.held_by_caller), (LimitScope::Tenant, 2));
     assert!(error.to_string().contains("this task holds 2 already: pass the lease down"), "{error}");
 
-    let held = hold(&pools, ["acme", "acme"]).await;
+    let held = tokio::spawn({
+        let pools = pools.clone();
+        async move { hold(&pools, ["acme", "acme"]).await }
+    });
+    let held = held.await.unwrap();
     let innocent = tokio::spawn(pools.acquire_with("acme", within(ms(100))));
     assert_eq!(limit(innocent.await.unwrap()).held_by_caller, 0, "others hold them");
     drop(held);
