@@ -26,8 +26,12 @@ fn options(server: &PrivatePostgres) -> PgConnectOptions {
     options.username(server.superuser()).password(server.password()).database("postgres").disable_statement_logging()
 }
 
-fn tenantry(server: &PrivatePostgres, budget: u32) -> Result<TenantPools<PostgresFactory>> {
-    Ok(TenantPools::builder(PostgresFactory::new(options(server))).max_connections(budget).build()?)
+fn factory(server: &PrivatePostgres) -> PostgresFactory {
+    PostgresFactory::new(options(server))
+}
+
+fn tenantry(factory: PostgresFactory, budget: u32) -> Result<TenantPools<PostgresFactory>> {
+    Ok(TenantPools::builder(factory).max_connections(budget).build()?)
 }
 
 /// The tenth percentile of one round: what an operation takes while nobody else has the processor.
@@ -50,7 +54,7 @@ pub fn warm() -> Result<String> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let mut raw = runtime.block_on(options(&server).connect())?;
-    let pools = tenantry(&server, 10)?;
+    let pools = tenantry(factory(&server), 10)?;
     runtime.block_on(pools.create("acme"))?;
     let tested = PgPoolOptions::new().connect_lazy_with(options(&server));
     let untested = PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options(&server));
@@ -126,7 +130,7 @@ impl Ground {
         let server = PrivatePostgres::builder().max_connections(400).start()?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let pools = tenantry(&server, 4)?;
+            let pools = tenantry(factory(&server), 4)?;
             for database in 0..DATABASES {
                 pools.create(name(database)).await?;
             }
@@ -136,9 +140,9 @@ impl Ground {
         Ok(Self { runtime, server })
     }
 
-    fn tenantry(&self) -> Result<Contender> {
+    fn tenantry(&self, factory: PostgresFactory) -> Result<Contender> {
         let _entered = self.runtime.enter();
-        Ok(Contender::Tenantry(tenantry(&self.server, BUDGET)?))
+        Ok(Contender::Tenantry(tenantry(factory, BUDGET)?))
     }
 
     fn lru(&self, each: u32) -> Contender {
@@ -175,7 +179,7 @@ pub fn service(seconds: u64) -> Result<String> {
     let ground = Ground::new()?;
     let bouncer = bouncer::Bouncer::start(&ground.server, BUDGET)?;
     let contenders = [
-        ground.tenantry()?,
+        ground.tenantry(factory(&ground.server))?,
         ground.lru(1),
         ground.lru(3),
         Contender::Transactions(bouncer.transactions.clone()),
@@ -227,7 +231,8 @@ pub fn service(seconds: u64) -> Result<String> {
 /// The same against the number of clients.
 pub fn clients(seconds: u64) -> Result<String> {
     let ground = Ground::new()?;
-    let contenders = [ground.tenantry()?, ground.lru(1)];
+    let impatient = factory(&ground.server).linger(Duration::ZERO);
+    let contenders = [ground.tenantry(factory(&ground.server))?, ground.lru(1), ground.tenantry(impatient)?];
     let zipf = Zipf::new(DATABASES);
     let mut table = Table::new(&[
         "clients",
@@ -236,11 +241,17 @@ pub fn clients(seconds: u64) -> Result<String> {
         "LRU map of PgPools of 1, requests/s",
         "connects per 1,000",
         "tenantry is",
+        "tenantry with linger(0)",
+        "it is",
     ]);
     for clients in [16, 32, 64, 128, 256, 512] {
         let outcomes = compare(&ground, &contenders, Some(&zipf), clients, seconds.div_ceil(2));
         let per_second = |index: usize| median(outcomes[index].iter().map(Outcome::per_second).collect());
-        let ratios = outcomes[0].iter().zip(&outcomes[1]).map(|(ours, theirs)| ours.per_second() / theirs.per_second());
+        let ahead = |ours: usize| {
+            let rounds = outcomes[ours].iter().zip(&outcomes[1]);
+            let ratios = rounds.map(|(ours, theirs)| ours.per_second() / theirs.per_second());
+            format!("{} times as fast", number(median(ratios.collect())))
+        };
         let connects = |index: usize| {
             let requests: usize = outcomes[index].iter().map(|outcome| outcome.trace.len()).sum();
             let connects: u64 = outcomes[index].iter().filter_map(|outcome| outcome.connects).sum();
@@ -252,7 +263,9 @@ pub fn clients(seconds: u64) -> Result<String> {
             connects(0),
             number(per_second(1)),
             connects(1),
-            format!("{} times as fast", number(median(ratios.collect()))),
+            ahead(0),
+            number(per_second(2)),
+            ahead(2),
         ]);
     }
     Ok(table.text())
