@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::{ServerId, TenantId};
 
-/// What a connection is fit for, as far as that can be known without a round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a connection is fit for, as far as that can be known without a round trip. The worse is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Health {
     /// The next user may have it as it is.

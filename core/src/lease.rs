@@ -101,12 +101,7 @@ impl<F: PoolFactory> Drop for Lease<F> {
     fn drop(&mut self) {
         if let Some(mut slot) = self.slot.take() {
             let verdict = std::mem::replace(&mut slot.verdict, Health::Clean);
-            let health = match (judge(&self.shared.factory, &mut slot), verdict) {
-                (Health::Lost, _) => Health::Lost,
-                (Health::Broken, _) | (_, Health::Broken) => Health::Broken,
-                (Health::Dirty, _) | (_, Health::Dirty) => Health::Dirty,
-                (Health::Clean, _) => Health::Clean,
-            };
+            let health = judge(&self.shared.factory, &mut slot).max(verdict);
             self.shared.with(|ledger, now| ledger.release(slot.permit, slot, health, now));
         }
     }
