@@ -101,15 +101,15 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
-    /// The most acquires that wait in line, over all tenants; one more is refused at once. Default: 10,000, some 10 MB of
-    /// waiting requests. From 0 (nobody waits) to 1,000,000.
+    /// The most acquires in line for which no connection is on its way yet, over all tenants; one more is refused at once.
+    /// Default: 10,000, some 10 MB of waiting requests. From 0 (nobody waits for room) to 1,000,000.
     pub fn max_waiters(mut self, waiters: u32) -> Self {
         self.settings.max_waiters = waiters;
         self
     }
 
-    /// The most acquires of one tenant that wait in line. Default: 1,000, so that ten greedy tenants fill the line and not
-    /// one; never more than `max_waiters` by default. From 0 to `max_waiters`.
+    /// The same, of one tenant. Default: 1,000, so that ten greedy tenants fill the line and not one; never more than
+    /// `max_waiters` by default. From 0 to `max_waiters`.
     pub fn max_waiters_per_tenant(mut self, waiters: u32) -> Self {
         self.max_waiters_per_tenant = Some(waiters);
         self
@@ -172,8 +172,9 @@ impl<F: PoolFactory> Builder<F> {
         self
     }
 
-    /// How long one connection may go from hand to hand within its tenant while it is another tenant's turn. Default: twice the measured connect time of the server, so that the waiting is paid back by the connects it
-    /// saves. 0 turns hand-overs past others off. To a day.
+    /// How long one connection may go from hand to hand within its tenant while it is another tenant's turn. Default: twice
+    /// the measured connect time of the server, so that the waiting is paid back by the connects it saves. 0 turns hand-overs
+    /// past others off. To a day.
     pub fn handover_bound(mut self, bound: Duration) -> Self {
         self.settings.handover_bound = Some(bound);
         self

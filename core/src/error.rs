@@ -32,12 +32,13 @@ impl LimitScope {
     pub const ALL: [Self; 5] = [Self::Tenant, Self::Server, Self::Total, Self::Queue, Self::Background];
 }
 
-/// What an acquire was doing when its deadline passed, after it had its permit.
+/// What an acquire waited for when its time was over, where no limit was short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Phase {
-    /// A connection was being opened for it. The open goes on and serves the next caller.
+    /// A connection was being opened for it: for longer than `connect_timeout`, or it goes on and serves the next caller. Or
+    /// none could begin before others had ended (`max_connecting`, a probe after a failure).
     Connecting,
     /// A connection was being cleaned or validated for it.
     Recycling,
@@ -72,17 +73,19 @@ pub struct LimitError {
     /// How long this one waited. Zero where it was refused at once.
     #[cfg_attr(feature = "serde", serde(rename = "waited_seconds", with = "serial::seconds"))]
     pub waited: Duration,
-    /// When a retry may well be served: (place in line + 1) times the average time between connections coming back,
-    /// between 1 ms and 60 s; `acquire_timeout` where nothing came back yet. None where no retry can succeed.
+    /// When a retry may well be served: the place in line times the average time between connections coming back, at least
+    /// two such times after what the last one refused there was told, between 1 ms and 60 s; `acquire_timeout` where nothing
+    /// came back yet. None where no retry can succeed.
     #[cfg_attr(feature = "serde", serde(rename = "retry_after_seconds", with = "serial::maybe_seconds"))]
     pub retry_after: Option<Duration>,
     /// When it was refused.
     #[cfg_attr(feature = "serde", serde(rename = "at_unix_seconds", with = "serial::unix"))]
     pub at: SystemTime,
-    /// The largest holders, at most five, the largest first. At most 10 ms old.
+    /// The largest holders, at most five, the largest first, at most 10 ms old; for [`LimitScope::Tenant`] the tenant
+    /// alone.
     pub holders: Vec<Holder>,
     /// How many connections the asking task holds itself. Above zero the cure is to pass the lease down instead of
-    /// acquiring again: such a task waits for itself.
+    /// acquiring again: such a task waits for itself. Not counted for [`LimitScope::Queue`], where it is 0.
     pub held_by_caller: u32,
 }
 
@@ -150,7 +153,7 @@ pub enum AcquireError<E> {
     InvalidTenant(InvalidTenant),
     /// A limit was short. Retry after [`LimitError::retry_after`], or answer 503.
     Limit(LimitError),
-    /// There was a permit, but no connection in time.
+    /// No connection in time, although no limit was short.
     #[non_exhaustive]
     Timeout {
         /// Who asked.

@@ -63,7 +63,7 @@ pub enum Event {
         /// The time in line.
         waited: Duration,
     },
-    /// There was a permit, but no connection in time.
+    /// No connection in time, although no limit was short.
     #[non_exhaustive]
     TimedOut {
         /// Who asked.
@@ -95,7 +95,7 @@ pub enum Event {
         /// What came of it.
         outcome: ConnectOutcome,
     },
-    /// An idle connection is closed to make room for another tenant.
+    /// An idle connection is closed to make room: for another tenant, a pool lease of its own one, or background work.
     #[non_exhaustive]
     Evicted {
         /// Who made room.

@@ -254,7 +254,8 @@ impl<E: Error + 'static> Error for PreflightError<E> {
 
 impl<F: Capacity> TenantPools<F> {
     /// Asks the server that a tenant lives on for its limits, over an ordinary connection of that tenant, within the budget. For
-    /// the start of a service: a budget that the server cannot serve is better found now than in the first busy hour.
+    /// the start of a service: a budget that the server cannot serve is better found now than in the first busy hour. Takes at
+    /// most twice `acquire_timeout`: once for the connection, once for the answer.
     ///
     /// ```
     /// use tenantry_core::{Capacity, Replicas, TenantPools};

@@ -23,8 +23,10 @@ impl<F: Provision> TenantPools<F> {
     /// It needs one permit on the tenant's server, for the connection that does it; that one is not the tenant's, and counts
     /// against the server and the total.
     ///
+    /// It waits for the permit for at most `acquire_timeout`, and for the driver for a minute.
+    ///
     /// # Errors
-    /// [`ProvisionError`]: no permit in time, or the driver's own failure.
+    /// [`ProvisionError`]: no permit in time, the driver's own failure, or no end in time.
     ///
     /// # Cancel safety
     /// Once there is a permit the work goes on in a task; dropping the future only ends the waiting.
@@ -47,12 +49,14 @@ impl<F: Provision> TenantPools<F> {
     }
 
     /// Drops the tenant's database if it is there. The tenant is drained for it, for at most `close_timeout`, and resumed
-    /// afterwards unless it was draining or removed before; its callers get [`AcquireError::Draining`](crate::AcquireError::Draining) meanwhile.
-    /// What is in use longer than that is left alone, and most servers refuse to drop a database in use:
-    /// [`drain`](Self::drain) it before, with the time that it needs.
+    /// afterwards unless it was draining or removed before; its callers get
+    /// [`AcquireError::Draining`](crate::AcquireError::Draining) meanwhile. What is in use longer than that is left alone, and
+    /// most servers refuse to drop a database in use: [`drain`](Self::drain) it before, with the time that it needs.
+    ///
+    /// After the drain it needs a permit and takes its time as [`create`](Self::create) does.
     ///
     /// # Errors
-    /// [`ProvisionError`]: no permit in time, or the driver's own failure.
+    /// [`ProvisionError`]: no permit in time, the driver's own failure, or no end in time.
     ///
     /// # Cancel safety
     /// Once there is a permit the work goes on in a task; dropping the future only ends the waiting.

@@ -30,7 +30,7 @@ pub struct Counters {
     pub hand_overs: u64,
     /// Connections cleaned or validated.
     pub recycles: u64,
-    /// Idle connections closed to make room for another tenant.
+    /// Idle connections closed to make room: for another tenant, a pool lease of their own one, or background work.
     pub evictions: u64,
     /// Connections closed by `evict`.
     pub closed_evict: u64,
@@ -47,7 +47,7 @@ pub struct Counters {
     pub refusals: [u64; 5],
     /// Acquires refused as their tenant's connects fail: told of a failure, or not tried.
     pub unavailable: u64,
-    /// Acquires that had a permit and no connection in time.
+    /// Acquires that had no connection in time, although no limit was short.
     pub timeouts: u64,
 }
 
@@ -133,7 +133,7 @@ impl AddAssign for Counters {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// It made room for another tenant ([`Counters::evictions`]).
+    /// It made room ([`Counters::evictions`]).
     MadeRoom,
     /// `evict` was called ([`Counters::closed_evict`]).
     Evict,
@@ -185,7 +185,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// All permits that are taken: `opening + idle + in_use + closing + pool_leased`, never above `max`.
+    /// All permits that are taken: `opening + idle + in_use + closing + pool_leased`. Above `max` only where it was lowered
+    /// under what was taken.
     #[must_use]
     pub fn open(&self) -> u64 {
         self.opening + self.idle + self.in_use + self.closing + self.pool_leased

@@ -111,7 +111,7 @@ pub enum TopBy {
     Refusals,
     /// Connects since it became known: the tenant that is never warm.
     Connects,
-    /// Its idle connections closed to make room for others, since it became known.
+    /// Its idle connections closed to make room, since it became known.
     Evictions,
 }
 
@@ -121,8 +121,9 @@ impl<F: PoolFactory> TenantPools<F> {
     /// The lock is held for a bounded stretch of the table at a time, some tens of microseconds, whatever the number of
     /// tenants, and left alone for a millisecond after every 2,048 tenants that were looked at: a search among 100,000 that
     /// finds nothing takes some 100 ms. So the page is no picture of one moment: each tenant's own numbers are, but two
-    /// tenants' may be some milliseconds apart. Over all pages a tenant that is known all the while is listed exactly once; one that becomes known
-    /// or is forgotten meanwhile may be missing, and one that is forgotten and comes back may be listed twice.
+    /// tenants' may be some milliseconds apart. Over all pages a tenant that is known all the while is listed exactly once;
+    /// one that becomes known or is forgotten meanwhile may be missing, and one that is forgotten and comes back may be listed
+    /// twice.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
