@@ -19,12 +19,13 @@
 #![cfg_attr(feature = "sqlx-mysql", doc = "[`Config::sqlx_mysql`],")]
 #![cfg_attr(feature = "diesel-postgres", doc = "[`Config::diesel_postgres`],")]
 #![cfg_attr(feature = "diesel-mysql", doc = "[`Config::diesel_mysql`],")]
-//! each without a connection string, so that a password needs no escaping and is quoted by no error. SQLite has neither host nor user:
-//! give its factory the folder, as `config.builder(SqliteFactory::new(folder))`, and `DB_MAX_CONNECTIONS_PER_DB=1`.
+//! each without a connection string, so that a password needs no escaping and is quoted by no error. SQLite has neither host
+//! nor user: give its factory the folder, as `config.builder(SqliteFactory::new(folder))`, and `DB_MAX_CONNECTIONS_PER_DB=1`.
 //!
 //! # The variables
 //! Under the prefix `DB`. What the table calls the builder's has its bounds, its default and the reason for it at the method of
-//! [`Builder`](crate::Builder) with the same name. In a file, the keys are the names without the prefix, in small letters, at the top level.
+//! [`Builder`](crate::Builder) with the same name. In a file, the keys are the names without the prefix, in small letters, at
+//! the top level.
 //!
 #![doc = include_str!("config/variables.md")]
 //!
@@ -33,13 +34,13 @@
 //!
 //! # Names that are not in the table
 //! A key of the file is a problem. In the environment other programs may use the same prefix (`DB_DUMP_DIR`; Kubernetes
-//! makes `DB_PORT_5432_TCP` for a service called `db`), so an unknown variable is only a problem where it is one or two letters away
-//! from one of the table, as `DB_MAX_CONECTIONS` is; the others are listed in [`Config::unknown`], to be logged. A prefix
-//! that is yours alone can be stricter: [`Loader::strict`].
+//! makes `DB_PORT_5432_TCP` for a service called `db`), so an unknown variable is only a problem where it is one or two
+//! letters away from one of the table, as `DB_MAX_CONECTIONS` is; the others are listed in [`Config::unknown`], to be logged.
+//! A prefix that is yours alone can be stricter: [`Loader::strict`].
 //!
 //! # Secrets
-//! The password is in no `Debug`, no error and no serialization. A value that might hold it (of any variable: with an `@`, as in a URL, or
-//! with the password in it) is not quoted either.
+//! The password is in no `Debug`, no error and no serialization. A value that might hold it (of any variable: with an `@`, as
+//! in a URL, or with the password in it) is not quoted either.
 
 mod check;
 mod drivers;

@@ -71,10 +71,10 @@ const MAX_APPLICATION_NAME: usize = 63;
 /// | `require` | encrypted and verified, or [`Error::Tls`] | [`Error::Tls`] |
 ///
 /// *Verified* is what libpq calls `verify-full`: an authority that is believed vouches for the server's certificate, which is
-/// for the host that the config names (the address, where it names no host). So `require` is stricter here than in libpq, where it takes any
-/// certificate; `verify-ca` and `verify-full` are not words that a [`Config`] knows. A server that fails the test is never
-/// talked to in the clear instead. But with `prefer`, whoever sits in between can say that the server offers none: only
-/// `require` protects from that. Unix sockets are never encrypted.
+/// for the host that the config names (the address, where it names no host). So `require` is stricter here than in libpq,
+/// where it takes any certificate; `verify-ca` and `verify-full` are not words that a [`Config`] knows. A server that fails
+/// the test is never talked to in the clear instead. But with `prefer`, whoever sits in between can say that the server
+/// offers none: only `require` protects from that. Unix sockets are never encrypted.
 ///
 /// A login by SCRAM is bound to the encryption (`channel_binding`), and requests to cancel a query are encrypted as well.
 ///

@@ -42,11 +42,11 @@ pub use self::views::{EitherLease, EitherLeft, EitherPools, EitherRight, EitherS
 /// # What it costs
 /// A warm tenant is served as with one driver. A tenant whose idle connections are all of the other kind gets one more if
 /// there is room for it, as any cold acquire. At its cap, or with the whole budget in use, one of them is *exchanged*:
-/// closed, and then one of the wanted kind opened under the same permit, which takes as long as a cold acquire. So give a tenant that is
-/// used through both views at least two connections; with one, each change of sides is an exchange. And where callers of
-/// both sides stand in one tenant's line, what comes back is often of the kind that the next in line cannot use; so a
-/// tenant that is always at its cap is better served by one driver. The ledger sees an exchange as a lease: it is in no
-/// counter of connects.
+/// closed, and then one of the wanted kind opened under the same permit, which takes as long as a cold acquire. So give a
+/// tenant that is used through both views at least two connections; with one, each change of sides is an exchange. And
+/// where callers of both sides stand in one tenant's line, what comes back is often of the kind that the next in line
+/// cannot use; so a tenant that is always at its cap is better served by one driver. The ledger sees an exchange as a
+/// lease: it is in no counter of connects.
 ///
 /// # What the two share
 /// * Server: both drivers have to reach the same one, and the left one names it.
@@ -55,8 +55,8 @@ pub use self::views::{EitherLease, EitherLeft, EitherPools, EitherRight, EitherS
 ///   tenant a second.
 /// * The default cap of a tenant: the lower one of what the two drivers find sensible.
 /// * Databases: the left driver makes and drops them, where it can ([`Provision`]).
-/// * Limits of the server: a preflight of a [view](EitherPools::preflight) asks as that driver, whose login may have a limit of its
-///   own; one of the manager itself asks as whichever driver has a connection there, as a rule the left one.
+/// * Limits of the server: a preflight of a [view](EitherPools::preflight) asks as that driver, whose login may have a
+///   limit of its own; one of the manager itself asks as whichever driver has a connection there, as a rule the left one.
 ///
 /// What is asked of the manager itself, and not of a view, concerns both: drains, statistics, limits, the close.
 /// [`TenantPools::acquire`](crate::TenantPools::acquire) gives a connection of whichever kind is there ([`EitherConnection`]),

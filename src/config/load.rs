@@ -1,8 +1,9 @@
 //! [`Loader`]: collects what a file and the environment say, reads each value by itself so that one bad one hides no other,
 //! and has all of it checked.
 //!
-//! Not figment: it guesses types, so that the password `0123` is refused, `"a"` is cut to `a` and bytes that are no text are replaced. Nor the
-//! crate config: of two bad values it names one, and quotes it, which may be the secret. Around either, all of this would still be here.
+//! Not figment: it guesses types, so that the password `0123` is refused, `"a"` is cut to `a` and bytes that are no text are
+//! replaced. Nor the crate config: of two bad values it names one, and quotes it, which may be the secret. Around either,
+//! all of this would still be here.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -14,8 +14,8 @@
 //! }
 //! ```
 //!
-//! The page is then at `/admin` and at `/admin/` (with axum's `nest` it is at `/admin` alone). Serve it over TLS, or on an address
-//! that only operators reach: tokens travel with each request.
+//! The page is then at `/admin` and at `/admin/` (with axum's `nest` it is at `/admin` alone). Serve it over TLS, or on an
+//! address that only operators reach: tokens travel with each request.
 //!
 #![doc = include_str!("admin/routes.md")]
 

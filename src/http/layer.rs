@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::http::TenantSource;
 
-/// Runs each request in a span `tenant_request` (level info) with its tenant in the field `tenant`, so that whatever is logged for
-/// it says whose it is. The extractors of the same source take the tenant from here and do not look for it again.
+/// Runs each request in a span `tenant_request` (level info) with its tenant in the field `tenant`, so that whatever is
+/// logged for it says whose it is. The extractors of the same source take the tenant from here and do not look for it again.
 ///
 /// A request without a tenant goes on without a span; a name is never in it before it was checked.
 /// Put it on routes with [`Router::layer`](axum::Router::layer), where the path's parameters are known. A body that is sent after

@@ -1,5 +1,5 @@
-//! What the night shift reads is true: every alert has its section in the runbook, and every metric that an alert or the dashboard
-//! names is published.
+//! What the night shift reads is true: every alert has its section in the runbook, and every metric that an alert or the
+//! dashboard names is published.
 
 use std::collections::BTreeSet;
 

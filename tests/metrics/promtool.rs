@@ -1,5 +1,5 @@
-//! Prometheus' own judge: what is published passes its linter, the rules are rules, and their tests pass. `cargo xtask test --all`
-//! runs these, and sees to it that `promtool` is there.
+//! Prometheus' own judge: what is published passes its linter, the rules are rules, and their tests pass.
+//! `cargo xtask test --all` runs these, and sees to it that `promtool` is there.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

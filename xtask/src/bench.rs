@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds and runs `testkit/bench/`, which plays tenantry and what one would write instead in one run, and writes
-//! `BENCHMARKS.md`. How long things take decides nothing: the step `bench` only looks whether it still compiles.
+//! `cargo xtask bench`: builds and runs `testkit/bench/`, which plays tenantry and what one would write instead in one run,
+//! and writes `BENCHMARKS.md`. How long things take decides nothing: the step `bench` only looks whether it still compiles.
 
 use std::process::ExitCode;
 

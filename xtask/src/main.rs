@@ -1,5 +1,6 @@
-//! One command per chore, with cargo alone: `cargo xtask quick | test | conformance | model | loom | seeded | mutants | guard | bench | sim | demo`. Each chore is a file of this folder;
-//! what `quick` and `test` run is the table in `test.rs`.
+//! One command per chore, with cargo alone:
+//! `cargo xtask quick | test | conformance | model | loom | seeded | mutants | guard | bench | sim | demo`.
+//! Each chore is a file of this folder; what `quick` and `test` run is the table in `test.rs`.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the person who ran it")]
 
 use std::process::ExitCode;

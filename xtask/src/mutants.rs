@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: changes the ledger at one place after the other, and expects a test to notice each. What is changed, what
-//! is left out as it changes nothing that can be seen, and which tests are run stand in `.cargo/mutants.toml`.
+//! `cargo xtask mutants`: changes the ledger at one place after the other, and expects a test to notice each. What is
+//! changed, what is left out as it changes nothing that can be seen, and which tests are run stand in `.cargo/mutants.toml`.
 
 use std::process::{Command, ExitCode};
 

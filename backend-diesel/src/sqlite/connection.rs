@@ -22,11 +22,12 @@ type Transactions = SyncTransactionManagerWrapper<AnsiTransactionManager>;
 /// on a lease of it.
 ///
 /// # What is seen of its use
-/// Each statement is read along by diesel's instrumentation. So an open transaction (of `transaction()` or of SQL text), work that
-/// is still under way after its future was dropped, and statements that may leave something on the connection (`PRAGMA`, `ATTACH`,
-/// `CREATE`, several in one text, ...) make it [`Health::Dirty`]: it is cleaned before the next user has it. So does whatever is
-/// done in `spawn_blocking` without a statement, and everything after `set_instrumentation`, since nobody reads along then. Set
-/// an instrumentation for all connections instead (diesel's `set_default_instrumentation`): that one is told everything.
+/// Each statement is read along by diesel's instrumentation. So an open transaction (of `transaction()` or of SQL text),
+/// work that is still under way after its future was dropped, and statements that may leave something on the connection
+/// (`PRAGMA`, `ATTACH`, `CREATE`, several in one text, ...) make it [`Health::Dirty`]: it is cleaned before the next user has
+/// it. So does whatever is done in `spawn_blocking` without a statement, and everything after `set_instrumentation`, since
+/// nobody reads along then. Set an instrumentation for all connections instead (diesel's `set_default_instrumentation`): that
+/// one is told everything.
 ///
 /// Not seen is what is done beside statements in one `spawn_blocking`, such as the registration of a function. Say it with the
 /// lease's `mark_dirty()`, or do it in the factory's [`after_connect`](crate::SqliteFactory::after_connect).
@@ -76,8 +77,8 @@ impl SqliteConnection {
     /// with its first statement that does.
     ///
     /// # Errors
-    /// Those of `work`, upon which the transaction is rolled back; those of its begin and its end; and an error where there is one
-    /// open already.
+    /// Those of `work`, upon which the transaction is rolled back; those of its begin and its end; and an error where there
+    /// is one open already.
     ///
     /// # Cancel safety
     /// A future that is dropped half-way leaves the transaction open. Whoever has the lease then meets it; it is rolled back

@@ -1,7 +1,8 @@
 //! A service that takes its driver by a feature of its own: `driver` below is the only place that names one.
 //!
-//! `cargo run --package by_feature` (SQLite), or with `--no-default-features --features postgres` and the `DATABASE_URL` of a server.
-//! Where the driver is chosen while the service runs, by its settings or for each tenant, see the example `generic_library`.
+//! `cargo run --package by_feature` (SQLite), or with `--no-default-features --features postgres` and the `DATABASE_URL` of
+//! a server. Where the driver is chosen while the service runs, by its settings or for each tenant, see the example
+//! `generic_library`.
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 use std::error::Error;

@@ -1,5 +1,6 @@
-//! The least that can be done: a mutex, a map, and a list of what is idle in the order in which it was used. Two lock operations for
-//! an acquire and its release. No budget over what is in use, no waiting, no deadline, no cancel safety, no health.
+//! The least that can be done: a mutex, a map, and a list of what is idle in the order in which it was used. Two lock
+//! operations for an acquire and its release. No budget over what is in use, no waiting, no deadline, no cancel safety, no
+//! health.
 
 use std::sync::Arc;
 

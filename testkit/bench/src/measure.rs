@@ -1,5 +1,5 @@
-//! What all measurements share: rounds in which the contenders take turns, so that a busy machine slows all of them, and the medians of
-//! what they took.
+//! What all measurements share: rounds in which the contenders take turns, so that a busy machine slows all of them, and the
+//! medians of what they took.
 
 use std::time::{Duration, Instant};
 

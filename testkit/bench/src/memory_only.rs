@@ -124,7 +124,8 @@ pub fn warm(rounds_of: usize) -> String {
     table.text()
 }
 
-/// Instructions of one acquire and release, by Valgrind where it is there; from two runs, so that what both cost is no part of it.
+/// Instructions of one acquire and release, by Valgrind where it is there; from two runs, so that what both cost is no part
+/// of it.
 fn instructions(contender: usize) -> Option<f64> {
     // A multiple of what a task may do before it has to yield.
     let runs = [2_560_u64, 7_680];

@@ -1,5 +1,5 @@
-//! What `cargo xtask guard` counts: `allocations` says how many an operation makes; `warm N` and `waiting N` run one N times, for a
-//! tool that counts instructions. The driver does nothing, so that only the manager's own work is left.
+//! What `cargo xtask guard` counts: `allocations` says how many an operation makes; `warm N` and `waiting N` run one N
+//! times, for a tool that counts instructions. The driver does nothing, so that only the manager's own work is left.
 #![allow(clippy::print_stdout, reason = "a command's lines are for the one who ran it")]
 
 use std::alloc::System;

@@ -53,8 +53,8 @@ pub struct Crossing {
     pub fault: Fault,
     /// What the connection did then.
     pub moment: Moment,
-    /// What came of that use: `served`, `closed`, `query failed`, `gave up` (after a while without an answer), or the error of the
-    /// acquire, such as `Connect(Unreachable)`.
+    /// What came of that use: `served`, `closed`, `query failed`, `gave up` (after a while without an answer), or the error
+    /// of the acquire, such as `Connect(Unreachable)`.
     pub outcome: String,
     /// What the next caller met while the fault lasted.
     pub next: String,
@@ -122,9 +122,10 @@ impl<D: Driver> Cross<D> {
         Ok(Self { near: Arc::new(Mutex::new(near)), far, proxy, logins, seen: Seen::default(), driver: PhantomData })
     }
 
-    /// Makes a crossing for each line, compares what came of it and returns that as a table. A line is a moment, what comes of that use and what the
-    /// next caller meets (words as in [`Crossing`], with `|` between those that may be, as chance has it), and how many
-    /// users at most meet a connection that is dead, the one who used it when that happened not counted.
+    /// Makes a crossing for each line, compares what came of it and returns that as a table. A line is a moment, what comes
+    /// of that use and what the next caller meets (words as in [`Crossing`], with `|` between those that may be, as chance
+    /// has it), and how many users at most meet a connection that is dead, the one who used it when that happened not
+    /// counted.
     ///
     /// # Errors
     /// As [`make`](Self::make).

@@ -1,5 +1,5 @@
-//! Who decides: a [`Desk`] gives out connections, and the engine carries out what it says. [`LedgerDesk`] is the real one, called as
-//! tenantry's own edge calls it; `fifo.rs` is the one that it is measured against.
+//! Who decides: a [`Desk`] gives out connections, and the engine carries out what it says. [`LedgerDesk`] is the real one,
+//! called as tenantry's own edge calls it; `fifo.rs` is the one that it is measured against.
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -80,7 +80,8 @@ impl Outcome {
     }
 }
 
-/// So many clients, each with one request at a time, for so long. `zipf`: how often each database is asked for; all alike without.
+/// So many clients, each with one request at a time, for so long. `zipf`: how often each database is asked for; all alike
+/// without.
 pub async fn play(
     contender: &Contender,
     zipf: Option<&Zipf>,
