@@ -273,6 +273,24 @@ fn a_refusal_names_the_five_largest_holders_the_largest_first() {
 }
 
 #[test]
+fn holders_are_counted_anew_when_they_were_counted_ten_milliseconds_ago() {
+    let mut rig = Rig::with(2, 2);
+    let holders = |rig: &mut Rig| {
+        let waiter = rig.wait("c");
+        give_up(rig, waiter).holders.iter().map(|holder| holder.connections).collect::<Vec<_>>()
+    };
+    let (_first, other) = (rig.lease("a"), rig.lease("b"));
+    assert_eq!(holders(&mut rig), [1, 1]);
+    rig.release(other, Health::Broken);
+    rig.closed();
+    let _second = rig.lease("a");
+    rig.now += MS * 9;
+    assert_eq!(holders(&mut rig), [1, 1]);
+    rig.now += MS;
+    assert_eq!(holders(&mut rig), [2]);
+}
+
+#[test]
 fn a_refusal_counts_the_leases_of_the_task_that_asks_and_no_others() {
     let mut rig = Rig::with(3, 3);
     let by = |rig: &mut Rig, tenant: &str, caller: u64| {
@@ -348,6 +366,27 @@ fn a_tenant_with_something_to_remember_is_not_forgotten() {
     rig.pass(MS * 20);
     for tenant in ["reserved", "draining", "out", "waiting"] {
         assert!(knows(&rig, tenant), "{tenant}");
+    }
+}
+
+#[test]
+fn a_tombstone_that_is_over_is_in_nobodys_way_though_no_tick_has_taken_it() {
+    let mut settings = Settings::new(1);
+    settings.tombstone_ttl = MS * 100;
+    let mut rig = Rig::new(settings);
+    for warm in [true, false] {
+        rig.admit("gone");
+        rig.step(|ledger, now| ledger.remove("gone", now));
+        rig.now += MS * 99;
+        assert!(matches!(rig.try_acquire("gone"), TryDecision::Removed));
+        assert!(matches!(rig.refused("gone"), Refusal::Removed));
+        rig.now += MS;
+        if warm {
+            assert!(matches!(rig.try_acquire("gone"), TryDecision::NotIdle));
+            assert!(!knows(&rig, "gone"));
+        } else {
+            rig.wait("gone");
+        }
     }
 }
 

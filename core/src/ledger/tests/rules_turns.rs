@@ -113,6 +113,21 @@ fn nobody_overtakes_a_line_that_waits_for_a_connection_of_its_own() {
 }
 
 #[test]
+fn nobody_takes_what_is_idle_while_the_line_waits_for_another_to_be_validated() {
+    let mut rig = Rig::with(2, 2);
+    for lease in [rig.lease("a"), rig.lease("a")] {
+        rig.release(lease, Health::Clean);
+    }
+    rig.now += MS * 600;
+    let first = rig.wait("a");
+    assert_eq!(rig.counts(), [0, 1, 1, 0, 0]);
+    assert!(matches!(rig.try_acquire("a"), crate::ledger::TryDecision::NotIdle));
+    rig.recycled();
+    let _ = rig.granted(first);
+    assert!(matches!(rig.try_acquire("a"), crate::ledger::TryDecision::Take(_)), "whose age it does not mind");
+}
+
+#[test]
 fn three_hundred_turns_are_shared_equally() {
     for tenants in 2..=6_u32 {
         let mut crowd = Crowd::new(settings(1, Duration::ZERO), &vec![3; tenants as usize]);
@@ -296,6 +311,17 @@ fn a_bound_of_zero_turns_hand_overs_off() {
 fn by_default_a_run_lasts_twice_as_long_as_a_connect_took() {
     assert_eq!(run(None, MS * 5, MS), 9);
     assert_eq!(run(None, MS * 20, MS), 39);
+}
+
+#[test]
+fn how_long_a_connect_takes_is_an_average_in_which_the_last_one_counts_an_eighth() {
+    let mut rig = Rig::with(2, 2);
+    for took in [8, 16] {
+        rig.wait("a");
+        rig.now += MS * took;
+        rig.opened();
+    }
+    assert_eq!(rig.ledger.stats().servers[0].connect_time, Some(MS * 9));
 }
 
 #[test]
