@@ -31,6 +31,7 @@ mod sweep;
 mod sync;
 mod tasks;
 mod tenant;
+mod under_lock;
 mod walk;
 
 pub use acquire::{AcquireOptions, Priority};

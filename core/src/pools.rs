@@ -18,6 +18,7 @@ use crate::observe::Observers;
 use crate::runtime::{Runtime, current_task};
 use crate::stats::{Stats, TenantStats};
 use crate::sync::{Arc, Mutex, lock};
+use crate::under_lock::UnderLock;
 use crate::{ServerId, Settings, TenantId};
 
 /// The ledger as this crate uses it: a connection with its tenant's name, boxed so that it moves for the price of a pointer.
@@ -58,6 +59,7 @@ impl<F: PoolFactory> Shared<F> {
         now: impl FnOnce(&ConnectionLedger<F>) -> T,
         command: impl FnOnce(&mut ConnectionLedger<F>, T) -> R,
     ) -> R {
+        let under_lock = UnderLock::begin();
         let mut ledger = lock(&self.ledger);
         let now = now(&ledger);
         let result = command(&mut ledger, now);
@@ -67,6 +69,7 @@ impl<F: PoolFactory> Shared<F> {
         seeded!(ActsUnderTheLock => self.act(ledger.take_actions()));
         let actions = ledger.has_actions().then(|| ledger.take_actions());
         drop(ledger);
+        drop(under_lock);
         if let Some(actions) = actions {
             self.act(actions);
         }

@@ -16,11 +16,13 @@ use crate::log::spans;
 use crate::pools::Shared;
 use crate::runtime::random;
 use crate::sync::Arc;
+use crate::under_lock;
 use crate::{Event, FailureKind, Phase, TenantId};
 
 impl<F: PoolFactory> Shared<F> {
     /// Carries out what a command left. Never called under the lock.
     pub(crate) fn act(self: &Arc<Self>, actions: Actions<Box<Slot<F>>, F::Error>) {
+        under_lock::assert_outside();
         // Wakers, errors and observers are others' code, which may panic: what holds a permit has its task before. Who is told
         // comes last, as nobody should have to wait for that.
         let (others, ours): (Actions<_, _>, Actions<_, _>) = actions.into_iter().partition(|action| {
