@@ -20,6 +20,7 @@ use tenantry_core::{
 
 pub use connection::{FakeConnection, FakeError, FakeHandle, Use};
 pub use gate::Gate;
+use gate::come;
 pub use pool::{FakePool, FakePooled};
 pub use script::{Behavior, Call, Script};
 pub use witness::{Calls, Event, Places};
@@ -253,17 +254,26 @@ impl FakeFactory {
 
     /// Resolves when `done` says yes. It asks now and after every change.
     ///
+    /// # Panics
+    /// When it does not within an hour of tokio's clock; where that is paused, a test that waits in vain fails at once.
+    ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn until(&self, done: impl Fn(&Self) -> bool) {
         let mut changes = self.shared.changes();
-        while !done(self) {
-            // The sender lives as long as `self`, so this is a change and never an error.
-            let _ = changes.changed().await;
-        }
+        let is_done = async {
+            while !done(self) {
+                // The sender lives as long as `self`, so this is a change and never an error.
+                let _ = changes.changed().await;
+            }
+        };
+        come(is_done, || format!("{:?} are open", self.open())).await;
     }
 
     /// Resolves when at least `count` calls of this kind have started since the fake was made.
+    ///
+    /// # Panics
+    /// As [`until`](Self::until).
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -273,6 +283,9 @@ impl FakeFactory {
 
     /// Resolves when at least `count` calls of this kind have ended, in whatever way, since the fake was made.
     ///
+    /// # Panics
+    /// As [`until`](Self::until).
+    ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn ended(&self, call: Call, count: u64) {
@@ -280,6 +293,9 @@ impl FakeFactory {
     }
 
     /// Resolves when at least `count` connects have started since the fake was made.
+    ///
+    /// # Panics
+    /// As [`until`](Self::until).
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.

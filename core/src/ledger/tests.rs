@@ -10,6 +10,7 @@ mod random;
 mod rig;
 mod rules;
 mod rules_background;
+mod rules_closes;
 mod rules_failures;
 mod rules_full;
 mod rules_limits;

@@ -1,8 +1,14 @@
 //! [`Gate`]: holds a fake's calls back until the test lets them through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+/// Nobody who waits for a call means one that comes later than this.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Holds calls back until the test says so. Dropping it releases it, so that a failing test does not hang.
 ///
@@ -39,12 +45,16 @@ impl Gate {
 
     /// Resolves when at least `count` calls stand at the gate.
     ///
+    /// # Panics
+    /// When they do not come within an hour of tokio's clock; where that is paused, a test that waits in vain fails at once.
+    ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn reached(&self, count: usize) {
         let mut waiting = self.barrier.waiting.subscribe();
         // The sender lives as long as `self`, so this ends with the count and never with an error.
-        let _ = waiting.wait_for(|now| *now >= count).await;
+        let reached = async { drop(waiting.wait_for(|now| *now >= count).await) };
+        come(reached, || format!("{} of {count} calls stand at the gate", self.waiting())).await;
     }
 
     pub(super) fn barrier(&self) -> Arc<Barrier> {
@@ -92,5 +102,15 @@ impl Barrier {
         if let Ok(permit) = self.passes.acquire().await {
             permit.forget();
         }
+    }
+}
+
+/// Waits for calls that the test is sure of.
+pub(super) async fn come(calls: impl Future<Output = ()>, what_came: impl FnOnce() -> String) {
+    if Handle::try_current().is_err() {
+        return calls.await;
+    }
+    if timeout(PATIENCE, calls).await.is_err() {
+        panic!("waited in vain: {}", what_came());
     }
 }

@@ -34,6 +34,16 @@ fn panics<T>(action: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(action)).is_err()
 }
 
+/// A test that waits for a call which never comes is told so, and does not hang.
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_is_told() {
+    let fake = FakeFactory::new();
+    let (gate, other) = (fake.hold_connects("a"), fake.clone());
+    let at_the_gate = tokio::spawn(async move { gate.reached(1).await });
+    let in_all = tokio::spawn(async move { other.ended(Call::Connect, 1).await });
+    assert!(at_the_gate.await.unwrap_err().is_panic() && in_all.await.unwrap_err().is_panic());
+}
+
 #[test]
 fn without_a_script_everything_succeeds_at_once_and_needs_no_runtime() {
     let fake = FakeFactory::new();

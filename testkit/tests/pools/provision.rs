@@ -208,6 +208,19 @@ async fn while_its_database_is_dropped_a_tenant_drains_whether_it_was_known_befo
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_drained_before_its_database_was_dropped_drains_on() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4).build().unwrap();
+    pools.drain("acme", secs(1)).await;
+    assert_eq!(pools.drop_database("acme").await.unwrap(), Dropped::Gone);
+    let refused = pools.acquire("acme").await.unwrap_err();
+    assert!(matches!(refused, AcquireError::Draining { .. }), "{refused}");
+    pools.remove("acme", secs(1)).await;
+    assert_eq!(pools.drop_database("acme").await.unwrap(), Dropped::WasAbsent);
+    assert!(pools.tenant_stats("acme").unwrap().removed);
+}
+
 /// A database dropped from outside: its warm connections are dead, the next acquire says that there is none.
 #[tokio::test(start_paused = true)]
 async fn a_database_dropped_from_outside_fails_as_no_such_tenant_once_its_connections_are_found_dead() {

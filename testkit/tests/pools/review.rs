@@ -151,6 +151,22 @@ async fn an_idle_connection_that_died_meanwhile_is_replaced_before_the_caller_se
     assert_nothing_lost(&pools, &fake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_is_dirty_meanwhile_is_cleaned_before_its_next_user() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 1).build().unwrap();
+    for cleaned in 1..=2 {
+        warm(&pools, "acme").await.set_health(Health::Dirty);
+        if cleaned == 1 {
+            assert_eq!(pools.try_acquire("acme").unwrap_err(), TryAcquireError::NotIdle);
+        }
+        let lease = pools.acquire("acme").await.unwrap();
+        assert_eq!((fake.calls(Call::Recycle).ended, fake.calls(Call::Connect).started), (cleaned, 1));
+        drop(lease);
+    }
+    assert_nothing_lost(&pools, &fake).await;
+}
+
 /// Review, finding 5: a failure after the creation made a tenant unusable until a restart.
 #[tokio::test(start_paused = true)]
 async fn a_tenant_whose_connects_failed_is_served_once_they_work() {

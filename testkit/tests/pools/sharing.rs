@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    assert_closes_clean, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, within,
+    assert_closes_clean, assert_nothing_lost, hold, hold_many, limit, manager, ms, secs, settle, soon, within,
 };
 
 /// One tenant with 64 tasks against 63 with one: a plain queue gives the noisy one half of everything.
@@ -42,6 +42,21 @@ async fn a_greedy_tenant_gets_its_share_and_no_more() {
     let least = (0..63).map(|number| served.get(&format!("quiet-{number}")).copied().unwrap_or(0)).min().unwrap();
     assert!(least * 64 * 2 >= all - noisy, "the least served got {least} of {all}");
     assert!(fake.open().most <= 8);
+    assert_nothing_lost(&pools, &fake).await;
+}
+
+/// Ticks are far apart here: while somebody waits, each release looks at the clock.
+#[tokio::test(start_paused = true)]
+async fn how_long_others_are_passed_over_is_measured_by_the_clock_and_not_by_ticks() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 1).handover_bound(ms(20)).validate_after_idle(secs(60)).build().unwrap();
+    let held = pools.acquire("greedy").await.unwrap();
+    let (same, other) = (tokio::spawn(pools.acquire("greedy")), tokio::spawn(pools.acquire("other")));
+    settle().await;
+    sleep(ms(30)).await;
+    drop(held);
+    drop(soon(other).await.unwrap().unwrap());
+    drop(same.await.unwrap().unwrap());
     assert_nothing_lost(&pools, &fake).await;
 }
 

@@ -140,6 +140,11 @@ async fn a_server_says_that_it_is_paused_or_full_and_who_waits_for_it() {
     let server = &stats.servers[0];
     assert!(!server.paused && server.server_full >= 2 && server.waiting == 2, "{server:?}");
     assert!(server.full.is_some_and(|rest| rest <= ms(101)), "{:?}", server.full);
+    let rests = || pools.stats().servers[0].full.unwrap();
+    let before = rests();
+    // Between two ticks, while nobody asks for anything.
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(rests(), before.saturating_sub(ms(1)));
     assert!(matches!(pools.tenant_stats("c").unwrap().circuit, CircuitState::ServerFull { .. }));
     assert_eq!(stats.unavailable, 0, "a full server is nobody's failure");
     waiting.iter().for_each(tokio::task::JoinHandle::abort);

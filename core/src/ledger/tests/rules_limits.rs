@@ -490,3 +490,15 @@ fn all_that_have_been_quiet_for_long_are_forgotten_at_once() {
     rig.pass(MS);
     assert_eq!(rig.ledger.stats().tenants, 1);
 }
+
+#[test]
+fn new_settings_say_from_when_on_what_is_idle_is_asked_first() {
+    let mut rig = Rig::with(1, 1);
+    rig.warm_up("a");
+    let mut settings = rig.ledger.settings().clone();
+    settings.validate_after_idle = MS;
+    rig.step(|ledger, now| ledger.set_limits(settings, now));
+    rig.pass(MS);
+    rig.wait("a");
+    assert_eq!(rig.recycles.len(), 1);
+}
