@@ -71,7 +71,7 @@ impl AcquireOptions {
 /// The name that was asked for, kept inside the future: up to 64 bytes need no allocation. Nobody has checked it yet.
 type Name = SmallString<[u8; 64]>;
 
-/// The name that was asked for, and its hash.
+/// What was asked for.
 pub(crate) struct Asked {
     pub(crate) name: Name,
     pub(crate) hash: u64,

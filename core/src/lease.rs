@@ -11,11 +11,10 @@ use crate::pools::Shared;
 use crate::sync::Arc;
 use crate::tasks::close_pool;
 
-/// A connection, and whose it is, which never changes.
+/// A connection and what is known of it: whose it is and which permit it has, which never change, and what its lease says.
 pub(crate) struct Slot<F: PoolFactory> {
     pub(crate) connection: F::Connection,
     pub(crate) tenant: TenantId,
-    /// Its place in the budget, the same for as long as it is open.
     permit: PermitKey,
     /// What its lease says of it: it is at least as bad as this, whatever the driver finds.
     verdict: Health,

@@ -16,11 +16,12 @@
 //!
 //! What it keeps to is in `core/RULES.md`; comments cite its numbers. Its parts: `budget.rs` counts permits (the permit's
 //! life is drawn there, at `State`), `victims.rs` keeps the order in which idle connections make room, `queue.rs` keeps the
-//! waiters, `serve.rs` decides where freed capacity goes and `background.rs` what of it background work may have, `fitness.rs` says what an idle
-//! connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of who is known, `affairs.rs` what stands
-//! beside a tenant while it waits, `lifecycle.rs`
-//! is what operators do, `refusal.rs` makes the "no" and `pace.rs` when to come again, `decision.rs` has the types of the
-//! answers, `warm.rs` is the warm path, `check.rs` numbers the invariants.
+//! waiters, `serve.rs` decides where freed capacity goes and `background.rs` what of it background work may have,
+//! `fitness.rs` says what an idle connection is good for, `failure.rs` remembers failed connects, `tenants.rs` is the table of
+//! who is known, `affairs.rs` what stands beside a tenant while it waits, `lifecycle.rs` is what operators do, `tick.rs` what
+//! time does, `refusal.rs` makes the "no" and `pace.rs` when to come again, `tally.rs` counts events and `watch.rs` shows them,
+//! `decision.rs` has the types of the answers, `warm.rs` is the warm path, `check.rs` numbers the invariants. They stand on
+//! `slots.rs`, a slab, and `lru.rs`, the lists through it.
 
 mod affairs;
 mod background;
@@ -376,10 +377,7 @@ impl<C, E> Ledger<C, E> {
         let server = &self.servers[entry.server as usize];
         (self.closed && !seeded!(ClosedKeepsIdle))
             || entry.is_over(tenant, server, now)
-            || (self.limits_changed
-                && (tenant.counts.staying() > tenant.cap
-                    || server.scope.counts.staying() > server.scope.cap
-                    || self.total.counts.staying() > self.total.cap))
+            || (self.limits_changed && tenant.is_above_a_cap(&server.scope, &self.total))
     }
 
     fn recycle(&mut self, permit: u32, connection: C) {

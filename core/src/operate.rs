@@ -175,8 +175,9 @@ impl<F: PoolFactory> TenantPools<F> {
             let (mut settings, mut problems) = (before.clone(), Problems::default());
             limits.apply(&mut settings, &mut problems);
             settings.check(&mut problems, |tenant| self.shared.factory.server(tenant));
+            // A larger budget needs a larger table; nobody sets that while it runs.
             let least_known = settings.max_connections.saturating_add(settings.max_waiters);
-            problems.number("max_known_tenants", settings.max_known_tenants, least_known, u32::MAX);
+            settings.max_known_tenants = settings.max_known_tenants.max(least_known);
             problems.into_result()?;
             for tenant in settings.tenants.keys() {
                 self.shared.admit(tenant);

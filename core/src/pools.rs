@@ -1,4 +1,4 @@
-//! [`TenantPools`]: the async edge around the ledger. One mutex; every command goes through [`Shared::with`], which decides
+//! [`TenantPools`]: the async edge around the ledger. One mutex; every command goes through [`Shared::run`], which decides
 //! under the lock and acts after it. `acquire.rs` waits, `lease.rs` gives back, `tasks.rs` opens, recycles and closes,
 //! `operate.rs` is what operators do.
 
@@ -21,7 +21,7 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::under_lock::UnderLock;
 use crate::{ServerId, Settings, TenantId};
 
-/// The ledger as this crate uses it: a connection with its tenant's name, boxed so that it moves for the price of a pointer.
+/// The ledger as this crate uses it: a connection with what is known of it, boxed so that it moves for the price of a pointer.
 pub(crate) type ConnectionLedger<F> = Ledger<Box<Slot<F>>, <F as PoolFactory>::Error>;
 
 /// What the handles, the leases and the tasks have in common.
@@ -250,7 +250,10 @@ impl<F: PoolFactory> TenantPools<F> {
 
     /// A picture of one tenant; None where it is not known.
     pub fn tenant_stats(&self, tenant: impl AsRef<str>) -> Option<TenantStats> {
-        self.shared.with_now(|ledger, now| ledger.at(now).tenant_stats(tenant.as_ref()))
+        let tenant = tenant.as_ref();
+        // Lines of the manager's own have names that no tenant has.
+        TenantId::check(tenant).ok()?;
+        self.shared.with_now(|ledger, now| ledger.at(now).tenant_stats(tenant))
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Affairs {
     pub(super) answered: List<InLine>,
     /// Closings of others or its own whose permits are for it.
     pub(super) promises: List<InTenant>,
+    /// How many of them are its own.
+    pub(super) promised_own: u32,
     /// Its own connections that are being closed and that nobody counts on yet.
     pub(super) spare: List<InTenant>,
     /// How many times in a row a promise to it took too long.
@@ -44,6 +46,7 @@ impl Affairs {
             background_in_line: 0,
             answered: List::new(),
             promises: List::new(),
+            promised_own: 0,
             spare: List::new(),
             lateness: 0,
             opening: 0,

@@ -1,6 +1,7 @@
 //! What is counted and where: permits, their states, and the three scopes (tenant, server, total) that cap them.
 //!
-//! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes.
+//! [`Ledger::take_permit`], [`Ledger::enter`] and [`Ledger::free_permit`] are the only places where a count changes, and the warm path
+//! (`warm.rs`), which does as `enter` does.
 
 use super::lru::{Link, Linked, List, linked};
 use super::moment::Moment;
@@ -38,7 +39,8 @@ pub(super) struct Permit<C> {
     pub(super) used_at: Moment,
     pub(super) in_tenant: Link,
     pub(super) in_server: Link,
-    /// Grows with each entry of any server's list, so that the oldest of one can be compared with that of another.
+    /// Grows with each entry of any server's list and each close that begins, so that the oldest of one list can be compared with
+    /// that of another.
     pub(super) order: u64,
 }
 
@@ -70,8 +72,8 @@ pub(super) enum State<C> {
     Opening,
     /// Kept here for the next acquire. In its tenant's list, and unless pinned in its server's.
     Idle(C),
-    /// Out with a lease, which was reported as held for long (`warned`). The task that took it, 0 where unknown, is the lower
-    /// half of its number, as two that are the same in it do not live at a time.
+    /// Out with a lease. The task that took it, 0 where unknown, is the lower half of its number: two tasks that are the same in
+    /// it hardly live at a time. `warned`: the lease was reported as held for long.
     InUse { caller: u32, warned: bool },
     /// Set aside for a waiter which has not collected it yet. Counts as in use.
     Granted(C, WaiterKey),
@@ -107,7 +109,7 @@ pub(super) struct Promise {
     pub(super) lateness: u8,
 }
 
-/// The states as they are counted.
+/// The states as they are counted. The last one is: [`Counts`] has no count for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     Opening,
@@ -226,6 +228,12 @@ impl Scope {
             queued: 0,
             pace: Pace::default(),
         }
+    }
+
+    /// Whether more stay than a lowered cap allows.
+    #[inline]
+    pub(super) fn is_above_its_cap(&self) -> bool {
+        self.counts.staying() > self.cap
     }
 
     /// A lowered cap takes nobody's connection away: it holds for what is taken from here on.
@@ -369,42 +377,54 @@ impl<C, E> Ledger<C, E> {
 
     /// Changes who counts on the permit of a closing, and with it the list that it stands in.
     pub(super) fn set_claim(&mut self, closing: u32, claim: Claim) {
+        let (before, after) = self.move_claim(closing, claim);
+        before.into_iter().chain(after).for_each(|tenant| self.refresh(tenant));
+    }
+
+    /// The same, but for the tenants it concerns, which are to be [refreshed](Self::refresh): the one that counted on the permit
+    /// before, and the one that does now.
+    pub(super) fn move_claim(&mut self, closing: u32, claim: Claim) -> (Option<u32>, Option<u32>) {
         let (owner, server) = (self.permits[closing].tenant, self.permits[closing].server as usize);
         let State::Closing { claim: entry, .. } = &mut self.permits[closing].state else {
             unreachable!("only a closing is claimed")
         };
-        match std::mem::replace(entry, claim) {
+        let before = match std::mem::replace(entry, claim) {
             Claim::Spare => {
                 self.servers[server].victims.closing.remove(&mut self.permits, closing);
                 let affairs = self.affairs_at(owner);
                 self.affairs[affairs].spare.remove(&mut self.permits, closing);
-                self.refresh(owner);
+                Some(owner)
             }
             Claim::Promised(promise) => {
-                let affairs = self.affairs_at(promise.tenant.index());
+                let tenant = promise.tenant.index();
+                let affairs = self.affairs_at(tenant);
                 self.affairs[affairs].promises.remove(&mut self.permits, closing);
+                self.affairs[affairs].promised_own -= u32::from(tenant == owner);
                 self.servers[promise.server as usize].promised -= u32::from(promise.opens);
                 self.share.promised -= u32::from(promise.background);
-                self.refresh(promise.tenant.index());
+                Some(tenant)
             }
-            Claim::Uncounted => {}
-        }
-        match claim {
+            Claim::Uncounted => None,
+        };
+        let after = match claim {
             Claim::Spare => {
                 let affairs = self.affairs_at(owner);
                 insert_spare(&mut self.servers[server].victims.closing, &mut self.permits, closing);
                 insert_spare(&mut self.affairs[affairs].spare, &mut self.permits, closing);
-                self.refresh(owner);
+                Some(owner)
             }
             Claim::Promised(promise) => {
-                let affairs = self.affairs_at(promise.tenant.index());
+                let tenant = promise.tenant.index();
+                let affairs = self.affairs_at(tenant);
                 self.affairs[affairs].promises.push(&mut self.permits, closing);
+                self.affairs[affairs].promised_own += u32::from(tenant == owner);
                 self.servers[promise.server as usize].promised += u32::from(promise.opens);
                 self.share.promised += u32::from(promise.background);
-                self.refresh(promise.tenant.index());
+                Some(tenant)
             }
-            Claim::Uncounted => {}
-        }
+            Claim::Uncounted => None,
+        };
+        (before, after)
     }
 }
 

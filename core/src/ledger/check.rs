@@ -258,6 +258,8 @@ impl<C, E> Ledger<C, E> {
             assert_eq!(affairs.promises.len() as usize, promised.count(), "4: promises to {:?}", tenant.name);
             let listed = affairs.promises.iter(&self.permits).count();
             assert_eq!(affairs.promises.len() as usize, listed, "4: the list of promises to {:?}", tenant.name);
+            let own = affairs.promises.iter(&self.permits).filter(|&closing| self.permits[closing].tenant == index);
+            assert_eq!(affairs.promised_own as usize, own.count(), "10: promises of its own to {:?}", tenant.name);
             assert!(!affairs.line.is_empty() || listed == 0, "4: {:?} was promised more than it can use", tenant.name);
             let recycling = self.permits.iter().filter(|(_, permit)| {
                 permit.tenant == index && matches!(permit.state, State::Recycling) && !permit.away

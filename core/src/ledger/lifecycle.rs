@@ -94,8 +94,8 @@ impl<C, E> Ledger<C, E> {
     /// Ends a pause: who waits is served. True where the server was paused.
     pub fn unpause(&mut self, id: &ServerId, now: Time) -> bool {
         let now = self.advance(now);
-        let server = self.admit_server(id);
-        let paused = std::mem::take(&mut self.servers[server as usize].paused);
+        let server = self.servers.iter_mut().find(|server| server.id == *id);
+        let paused = server.is_some_and(|server| std::mem::take(&mut server.paused));
         self.serve(now);
         paused
     }
@@ -158,10 +158,7 @@ impl<C, E> Ledger<C, E> {
         for (_, _, permit) in idle {
             let entry = &self.permits[permit];
             let (tenant, server) = (&self.tenants[entry.tenant], &self.servers[entry.server as usize].scope);
-            if tenant.counts.staying() > tenant.cap
-                || server.counts.staying() > server.cap
-                || self.total.counts.staying() > self.total.cap
-            {
+            if tenant.is_above_a_cap(server, &self.total) {
                 self.close_idle(permit, CloseReason::Ended, now);
             }
         }

@@ -128,9 +128,8 @@ pub(super) struct Ready {
 impl<C, E> Ledger<C, E> {
     /// The permits that the tenant will hold when its promises are kept. One of its own closings adds none.
     pub(super) fn expected(&self, tenant: u32) -> u32 {
-        let foreign =
-            self.affairs(tenant).promises.iter(&self.permits).filter(|&closing| self.permits[closing].tenant != tenant);
-        self.tenants[tenant].counts.all() + u32::try_from(foreign.count()).unwrap_or(u32::MAX)
+        let affairs = self.affairs(tenant);
+        self.tenants[tenant].counts.all() + affairs.promises.len() - affairs.promised_own
     }
 
     pub(super) fn enqueue(&mut self, tenant: u32, ask: Ask, now: Moment) -> u32 {
@@ -285,12 +284,8 @@ impl<C, E> Ledger<C, E> {
         if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
             return;
         }
-        if entry.promises.len() > entry.promises_wanted(&self.waiters)
-            && !seeded!(PromiseNotGivenBack)
-            && let Some(newest) = entry.promises.newest()
-        {
-            // Refreshes again, until none is too many.
-            return self.set_claim(newest, Claim::Spare);
+        if entry.promises.len() > entry.promises_wanted(&self.waiters) && !seeded!(PromiseNotGivenBack) {
+            self.give_promises_back(tenant, affairs);
         }
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
         let before = std::mem::replace(&mut self.affairs[affairs].ready, now);
@@ -305,6 +300,18 @@ impl<C, E> Ledger<C, E> {
         if let Some((lane, turn)) = now {
             ready.lanes[lane as usize].insert(turn);
             self.ready += 1;
+        }
+    }
+
+    /// Those of a tenant's promises that its line cannot use, the newest first. They may be thousands, after a pool lease that
+    /// is given up.
+    fn give_promises_back(&mut self, tenant: u32, affairs: u32) {
+        while let entry = &self.affairs[affairs]
+            && entry.promises.len() > entry.promises_wanted(&self.waiters)
+            && let Some(newest) = entry.promises.newest()
+        {
+            let (_, owner) = self.move_claim(newest, Claim::Spare);
+            owner.into_iter().filter(|&owner| owner != tenant).for_each(|owner| self.refresh(owner));
         }
     }
 

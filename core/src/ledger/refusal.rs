@@ -221,12 +221,14 @@ impl<C, E> Ledger<C, E> {
 
     /// Counted when a refusal is made and at no other time.
     fn held_by(&self, caller: u64) -> u32 {
+        let caller = caller as u32;
         if caller == 0 {
             return 0;
         }
-        let held = self.permits.iter().filter(
-            |(_, permit)| matches!(permit.state, State::InUse { caller: holder, .. } if holder == caller as u32),
-        );
+        let held = self
+            .permits
+            .iter()
+            .filter(|(_, permit)| matches!(permit.state, State::InUse { caller: holder, .. } if holder == caller));
         u32::try_from(held.count()).unwrap_or(u32::MAX)
     }
 

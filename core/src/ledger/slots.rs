@@ -1,5 +1,5 @@
 //! A slab whose keys carry generations (rule 14): a key to an entry that is gone never reaches the one that took its
-//! place. Used for permits, waiters and tenants; the lists in [`lru`](super::lru) run through its indices.
+//! place. The lists in [`lru`](super::lru) run through its indices.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -65,6 +65,12 @@ impl<E> Tenant<E> {
         self.reserve.saturating_sub(self.counts.all())
     }
 
+    /// Whether more of it stay than a lowered cap allows, its own, its server's or the total's.
+    #[inline]
+    pub(super) fn is_above_a_cap(&self, server: &Scope, total: &Scope) -> bool {
+        self.counts.staying() > self.cap || server.is_above_its_cap() || total.is_above_its_cap()
+    }
+
     pub(super) fn is_listed_quiet(&self) -> bool {
         self.in_quiet.is_linked()
     }

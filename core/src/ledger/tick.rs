@@ -8,8 +8,8 @@ use super::{Ledger, Time};
 use crate::TenantId;
 use crate::stats::CloseReason;
 
-/// The most idle connections closed, tenants forgotten and permits looked at in one tick, so that the lock is held for
-/// microseconds: at the default period of 50 ms these are 5,120 closes and 20,480 looks a second.
+/// The most idle connections closed for their idleness, tenants forgotten from each of the two lists, and permits looked at in one
+/// tick, so that the lock is not held for long: at the default period of 50 ms these are 5,120 closes and 20,480 looks a second.
 const CLOSES_PER_TICK: u32 = 256;
 const LOOKS_PER_TICK: u32 = 1_024;
 

@@ -82,11 +82,12 @@ impl<C, E> Ledger<C, E> {
         if !plain
             || self.attention == Attention::All
             || self.closed
-            || self.limits_changed
             || permit.is_over(tenant, server, now)
+            || (self.limits_changed && tenant.is_above_a_cap(&server.scope, &self.total))
         {
             return Err(connection);
         }
+        debug_assert!(matches!(permit.state, State::InUse { .. }));
         // Not dropped, as nothing is in it.
         std::mem::forget(std::mem::replace(&mut permit.state, State::Idle(connection)));
         (permit.since, permit.used_at) = (now, now);

@@ -88,6 +88,9 @@ async fn a_paused_server_keeps_nothing_open_and_its_callers_wait() {
     assert_eq!(pools.stats().waiting, 1);
     assert!(pools.unpause(""));
     assert!(!pools.unpause(""), "once is enough");
+    let servers = pools.stats().servers.len();
+    assert!(!pools.unpause("nowhere"));
+    assert_eq!(pools.stats().servers.len(), servers, "nobody lives there");
     drop(waiting.await.unwrap().unwrap());
 }
 
@@ -155,6 +158,15 @@ async fn bad_limits_change_nothing_and_are_all_named() {
     let error = pools.set_limits(Limits::new().max_connections(100_000)).unwrap_err();
     assert_eq!(error.problems[0].setting, "max_known_tenants", "all who hold or wait must be remembered: {error}");
     assert_eq!((error.problems.len(), pools.stats().max), (1, 3));
+}
+
+/// What is known of tenants has room for a budget and all who wait, and grows with the budget.
+#[tokio::test(start_paused = true)]
+async fn a_budget_can_be_raised_beside_a_line_of_any_length() {
+    let builder = TenantPools::builder(FakeFactory::new()).max_connections(3).max_waiters(1_000_000);
+    let pools = builder.build().unwrap();
+    pools.set_limits(Limits::new().max_connections(4)).unwrap();
+    assert_eq!(pools.stats().max, 4);
 }
 
 #[tokio::test(start_paused = true)]

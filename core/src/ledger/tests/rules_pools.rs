@@ -236,3 +236,24 @@ fn a_permit_that_was_promised_to_a_pool_opens_nothing_without_a_slot() {
     rig.opened();
     let _ = rig.granted(second);
 }
+
+/// On a small stack.
+#[test]
+fn a_pool_lease_of_thousands_that_is_given_up_gives_all_its_promises_back() {
+    const MANY: u32 = 2_000;
+    let run = || {
+        let mut rig = Rig::with(MANY, MANY);
+        rig.recounts = false;
+        let held: Vec<_> = (0..MANY).map(|_| rig.lease("a")).collect();
+        held.into_iter().for_each(|held| rig.release(held, Health::Clean));
+        let pool = rig.wait_pool("b", MANY);
+        assert_eq!(rig.closes.len(), MANY as usize, "each makes room for it");
+        rig.cancel(pool);
+        rig.ledger.check();
+        let waiter = rig.wait("c");
+        rig.closed();
+        rig.opened();
+        let _ = rig.granted(waiter);
+    };
+    std::thread::Builder::new().stack_size(512 << 10).spawn(run).unwrap().join().unwrap();
+}
