@@ -412,10 +412,10 @@ impl<C, E> Ledger<C, E> {
         let Some(index) = self.permits.find(permit) else { unreachable!("an open holds its permit") };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
         let now = self.advance(now);
-        let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
+        let Permit { tenant, server, since, away, .. } = self.permits[index];
         self.count(tenant, Count::Connect);
         self.servers[server as usize].connects += 1;
-        let took = now.since(self.permits[index].since);
+        let took = now.since(since);
         self.tell(Attention::All, |ledger| Event::Connected {
             tenant: ledger.name(tenant),
             server: ledger.servers[server as usize].id.clone(),
@@ -424,8 +424,10 @@ impl<C, E> Ledger<C, E> {
         });
         let average = &mut self.servers[server as usize].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
-        self.server_reached(tenant, server, now);
-        self.close_circuit(tenant);
+        if !away {
+            self.server_reached(tenant, server, now);
+            self.close_circuit(tenant);
+        }
         // Up to a tenth less, so that connections opened together do not end together.
         let jitter = u64::try_from(self.settings.max_lifetime.as_millis() / 10).unwrap_or(u64::MAX).max(1);
         let lifetime = self.settings.max_lifetime.saturating_sub(Duration::from_millis(random % jitter));

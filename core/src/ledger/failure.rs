@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::{Place, State};
+use super::budget::{Permit, Place, State};
 use super::moment::Moment;
 use super::queue::{Answer, Lane};
 use super::refusal::Refusal;
@@ -231,13 +231,14 @@ impl<C, E> Ledger<C, E> {
     }
 
     /// opening -> free. The first in line is told why, the tenant's others that it is unavailable; a full server
-    /// is nobody's failure, and everybody keeps their place.
+    /// is nobody's failure, and everybody keeps their place. What a server says that the tenant has left is no news of the
+    /// tenant.
     pub fn open_failed(&mut self, permit: PermitKey, failure: Failure<E>, random: u64, now: Time) {
         let now = self.advance(now);
         let Some(index) = self.permits.find(permit) else { return };
         debug_assert!(matches!(self.permits[index].state, State::Opening));
-        let (tenant, server) = (self.permits[index].tenant, self.permits[index].server);
-        let took = now.since(self.permits[index].since);
+        let Permit { tenant, server, since, away, .. } = self.permits[index];
+        let took = now.since(since);
         self.tell(Attention::All, |ledger| Event::Connected {
             tenant: ledger.name(tenant),
             server: ledger.servers[server as usize].id.clone(),
@@ -250,9 +251,14 @@ impl<C, E> Ledger<C, E> {
         match failure {
             Failure::Error { kind: FailureKind::ServerFull, source } => {
                 self.actions.push(Action::DropError(source));
-                self.told_full(tenant, server, random, now);
+                self.server_full(tenant, server, random, now);
+                if !away {
+                    self.told_full(tenant, random, now);
+                }
             }
-            failure => self.connect_failed(tenant, failure, random, now),
+            failure if !away => self.connect_failed(tenant, failure, random, now),
+            Failure::Error { source, .. } => self.actions.push(Action::DropError(source)),
+            Failure::TimedOut | Failure::Panicked => {}
         }
         self.serve_line_and_others(tenant, now);
     }
@@ -344,13 +350,27 @@ impl<C, E> Ledger<C, E> {
         self.refresh(tenant);
     }
 
-    fn told_full(&mut self, tenant: u32, server: u32, random: u64, now: Moment) {
+    /// A server said that it is full: where it said so to two within a while, it is, whoever asks.
+    fn server_full(&mut self, tenant: u32, server: u32, random: u64, now: Moment) {
         self.count(tenant, Count::ServerFull);
         self.servers[server as usize].said_full += 1;
         self.tell(Attention::Rare, |ledger| Event::ServerFull {
             server: ledger.servers[server as usize].id.clone(),
             tenant: ledger.name(tenant),
         });
+        let name = self.tenants[tenant].name.clone();
+        let entry = &mut self.servers[server as usize];
+        let another = entry.full_seen.as_ref().filter(|(other, _)| *other != name);
+        let by_another = another.is_some_and(|&(_, at)| now.since(at) <= FULL_WINDOW);
+        entry.full_seen = Some((name, now));
+        if by_another || entry.full.is_some() {
+            // The low bits choose the tenant's wait.
+            self.lower_limit(server, random.rotate_right(32), now);
+        }
+    }
+
+    /// The tenant's server told it that it is full: it opens nothing for a while.
+    fn told_full(&mut self, tenant: u32, random: u64, now: Moment) {
         self.end_rest(tenant, now);
         let circuit = self.circuit(tenant);
         if !circuit.resting {
@@ -362,15 +382,6 @@ impl<C, E> Ledger<C, E> {
         let retry_at = circuit.retry_at;
         self.due.insert((retry_at, Due::Tenant(tenant)));
         self.settle_anew(tenant, now);
-        let name = self.tenants[tenant].name.clone();
-        let entry = &mut self.servers[server as usize];
-        let another = entry.full_seen.as_ref().filter(|(other, _)| *other != name);
-        let by_another = another.is_some_and(|&(_, at)| now.since(at) <= FULL_WINDOW);
-        entry.full_seen = Some((name, now));
-        if by_another || entry.full.is_some() {
-            // The low bits chose the tenant's wait.
-            self.lower_limit(server, random.rotate_right(32), now);
-        }
     }
 
     /// The server takes what is open, and a probe after a while.

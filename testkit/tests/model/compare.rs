@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tenantry_core::TenantId;
 use tenantry_core::ledger::{Refusal as Refused, Shortage as Short};
+use tenantry_core::{CircuitState, TenantId};
 
 use super::driver::{Driver, Oops};
 use super::expectation::{Refusal, Retry, Shortage};
-use super::reference::{Events, Mode, Reference, State};
+use super::reference::{Circuit, Events, Mode, Reference, State};
 use super::world::{SERVERS, TENANTS, server_id, tenant_id};
 
 pub(crate) fn same_refusal(seen: &Refused<Oops>, expected: &Refusal, acquire_timeout: Duration) {
@@ -140,4 +140,11 @@ fn same_tenant(driver: &Driver, expected: &Reference, tenant: usize) {
     let modes = (Some(Mode::Draining), Some(Mode::Removed));
     assert_eq!((seen.draining, seen.removed), (mode == modes.0, mode == modes.1), "{name:?}: draining, removed");
     assert_eq!(seen.server, server_id(expected.server_of(tenant)), "{name:?}: its server");
+    let circuit = match seen.circuit {
+        CircuitState::Open { kind, .. } => Circuit::Open(kind),
+        CircuitState::HalfOpen { kind, .. } => Circuit::HalfOpen(kind),
+        CircuitState::ServerFull { .. } => Circuit::ServerFull,
+        _ => Circuit::Closed,
+    };
+    assert_eq!(circuit, expected.circuit(tenant), "{name:?}: its circuit");
 }

@@ -203,6 +203,16 @@ fn what_is_opened_on_a_server_that_was_left_is_for_nobody() {
 }
 
 #[test]
+fn what_a_server_says_that_was_left_is_no_news_of_the_new_one() {
+    let moved = [acquire(D), Drain { tenant: D }, Collect { answered: 0 }, Resume { tenant: D, server: 1 }, acquire(D)];
+    for kind in [FailureKind::Auth, FailureKind::ServerFull] {
+        let failed = [fails(0, kind), acquire(D), opened(0), Collect { answered: 0 }];
+        agree(roomy(2), &[moved.as_slice(), &failed].concat());
+    }
+    agree(roomy(2), &[moved.as_slice(), &[fails(1, FailureKind::Auth), opened(0), acquire(D)]].concat());
+}
+
+#[test]
 fn a_connect_for_somebody_else_does_not_fail_for_a_pool() {
     let failed = fails(0, FailureKind::Auth);
     agree(roomy(2), &[acquire(B), Cancel { waiter: 0 }, acquire_pool(B, 1), failed, Poll { waiter: 0 }]);

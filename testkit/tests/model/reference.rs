@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use self::entries::{Claim, Fitness, Permit, Places, PoolLease, Quiet, Returns, Server, Tenant, Waiter};
 pub(crate) use self::entries::{Events, Mode, State};
+pub(crate) use self::failures::Circuit;
 use super::expectation::{Answer, Call, Command, Expected, Reply};
 use super::operations::{Exists, Operation};
 use super::world::{SERVERS, TENANTS, World};

@@ -21,11 +21,14 @@ impl Reference {
         // How the connect time is averaged is left open.
         let average = &mut self.servers[server].connect_time;
         *average = Some(average.map_or(took, |average| (average * 7 + took) / 8));
-        // A success ends what was remembered of failures (rule 9), and for who found the server unreachable as well, the wait.
-        if self.tenant(tenant).memory.as_ref().is_some_and(Memory::finds_unreachable) {
-            self.servers[server].reached_again = self.now;
+        // A success ends what was remembered of failures (rule 9), and for who found the server unreachable as well, the wait;
+        // but not one on a server that the tenant has left since.
+        if server == self.server_of(tenant) {
+            if self.tenant(tenant).memory.as_ref().is_some_and(Memory::finds_unreachable) {
+                self.servers[server].reached_again = self.now;
+            }
+            self.tenant_mut(tenant).memory = None;
         }
-        self.tenant_mut(tenant).memory = None;
         let jitter = (self.world.max_lifetime.as_millis() as u64 / 10).max(1);
         let expires_at = self.now + self.world.max_lifetime - MS * (random % jitter) as u32;
         self.enter(permit, State::Leased);

@@ -60,6 +60,15 @@ pub(super) struct Full {
     probing: bool,
 }
 
+/// What is known of a tenant's connects, but for the times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Circuit {
+    Closed,
+    Open(FailureKind),
+    HalfOpen(FailureKind),
+    ServerFull,
+}
+
 /// Exponential with jitter; how exactly is left open: from 1 ms to 100 ms, doubling with each failure in a row.
 fn backoff(failures: u32, random: u64) -> Duration {
     let ceiling = (100_000_u64 << (failures - 1).min(16)).min(LONGEST.as_micros() as u64);
@@ -79,6 +88,15 @@ impl Reference {
     /// Its server said that it is full, and it has not got through since.
     pub(super) fn was_told_full(&self, tenant: usize) -> bool {
         self.tenant(tenant).memory.as_ref().is_some_and(|memory| memory.full > 0)
+    }
+
+    pub(crate) fn circuit(&self, tenant: usize) -> Circuit {
+        match &self.tenant(tenant).memory {
+            None => Circuit::Closed,
+            Some(memory) if memory.failures == 0 => Circuit::ServerFull,
+            Some(memory) if memory.resting => Circuit::Open(memory.kind),
+            Some(memory) => Circuit::HalfOpen(memory.kind),
+        }
     }
 
     /// How many opens of one tenant may be under way: half of its server's, at least one; one at a time after a failure;
@@ -130,11 +148,19 @@ impl Reference {
     /// opening -> free.
     pub(super) fn open_failed(&mut self, permit: u32, trouble: Trouble, random: u64) {
         let (tenant, server) = (self.permit(permit).tenant, self.permit(permit).server);
+        // Of a server that it has left since, a tenant learns nothing (rule 9).
+        let concerns = server == self.server_of(tenant);
         let error = self.next_id();
         self.free(&[permit]);
         self.events.connect_failures += 1;
         match trouble {
-            Trouble::Error(FailureKind::ServerFull) => self.told_full(tenant, server, random),
+            Trouble::Error(FailureKind::ServerFull) => {
+                self.said_full(server, tenant, random);
+                if concerns {
+                    self.told_full(tenant, random);
+                }
+            }
+            _ if !concerns => {}
             Trouble::Error(kind) => self.open_circuit(tenant, kind, Some(error), false, random),
             Trouble::TimedOut => self.open_circuit(tenant, FailureKind::Unreachable, None, true, random),
             Trouble::Panicked => self.open_circuit(tenant, FailureKind::Other, None, false, random),
@@ -189,8 +215,7 @@ impl Reference {
     }
 
     /// A full server is nobody's failure: everybody keeps their place. Refusals that come in together are one.
-    fn told_full(&mut self, tenant: usize, server: usize, random: u64) {
-        self.events.server_full += 1;
+    fn told_full(&mut self, tenant: usize, random: u64) {
         let now = self.now;
         // A rest whose time is over is none, noticed or not.
         self.end_backoff(tenant);
@@ -201,6 +226,12 @@ impl Reference {
             memory.retry_at = memory.retry_at.max(now + backoff(memory.full, random));
         }
         memory.full = memory.full.max(1);
+    }
+
+    /// What a server says of itself counts, whoever was told.
+    fn said_full(&mut self, server: usize, tenant: usize, random: u64) {
+        self.events.server_full += 1;
+        let now = self.now;
         let open = self.count(|permit| permit.server == server && permit.state != State::Opening);
         let entry = &mut self.servers[server];
         let before = entry.told_full.replace((tenant, now));
