@@ -278,14 +278,7 @@ fn number_of(error: &sqlx::Error) -> Option<u16> {
 impl Driver for MySql {
     type State = ();
 
-    const SYNTAX: Syntax = Syntax {
-        nested_comments: false,
-        mysql_comments: true,
-        prepared_is_single: true,
-        select_into: true,
-        names: &["get_lock"],
-        prefixes: &[],
-    };
+    const SYNTAX: Syntax = Syntax::MYSQL;
 
     // sqlx takes the answer to a cancelled prepare for that to a query, and reads on in the middle of it.
     const ABANDONED: Health = Health::Broken;

@@ -388,14 +388,7 @@ fn session_name(base: &str, tenant: &str) -> String {
 impl Driver for Postgres {
     type State = ();
 
-    const SYNTAX: Syntax = Syntax {
-        nested_comments: true,
-        mysql_comments: false,
-        prepared_is_single: true,
-        select_into: true,
-        names: &["set_config", "pg_settings"],
-        prefixes: &["pg_advisory_lock", "pg_try_advisory_lock"],
-    };
+    const SYNTAX: Syntax = Syntax::POSTGRES;
 
     const ABANDONED: Health = Health::Dirty;
     const CHANGED: Health = Health::Dirty;

@@ -282,14 +282,7 @@ fn primary_code(code: &str) -> Option<i32> {
 impl Driver for Sqlite {
     type State = Session;
 
-    const SYNTAX: Syntax = Syntax {
-        nested_comments: false,
-        mysql_comments: false,
-        prepared_is_single: false,
-        select_into: false,
-        names: &["load_extension"],
-        prefixes: &[],
-    };
+    const SYNTAX: Syntax = Syntax::SQLITE;
 
     const ABANDONED: Health = Health::Dirty;
     const CHANGED: Health = Health::Dirty;

@@ -5,23 +5,51 @@
 #[derive(Debug)]
 pub struct Syntax {
     /// `/* a /* b */ c */` is one comment (PostgreSQL), not one that ends at the first `*/`.
-    pub(crate) nested_comments: bool,
+    nested_comments: bool,
     /// `/*! .. */` is executed, and `--` opens a comment only before a blank (MySQL).
-    pub(crate) mysql_comments: bool,
+    mysql_comments: bool,
     /// A prepared statement can only be one statement. In SQLite it can be several.
-    pub(crate) prepared_is_single: bool,
+    prepared_is_single: bool,
     /// `SELECT .. INTO` creates or sets something.
-    pub(crate) select_into: bool,
+    select_into: bool,
     /// Functions and views by whose mention a statement is taken to change the session.
-    pub(crate) names: &'static [&'static str],
+    names: &'static [&'static str],
     /// The same, for names that start so.
-    pub(crate) prefixes: &'static [&'static str],
+    prefixes: &'static [&'static str],
 }
 
 /// The statements after which a session can be as it was before.
 const CLEAN: [&str; 6] = ["select", "insert", "update", "delete", "with", "values"];
 
 impl Syntax {
+    #[cfg(any(test, feature = "mysql"))]
+    pub(crate) const MYSQL: Self = Self {
+        nested_comments: false,
+        mysql_comments: true,
+        prepared_is_single: true,
+        select_into: true,
+        names: &["get_lock"],
+        prefixes: &[],
+    };
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) const POSTGRES: Self = Self {
+        nested_comments: true,
+        mysql_comments: false,
+        prepared_is_single: true,
+        select_into: true,
+        names: &["set_config", "pg_settings"],
+        prefixes: &["pg_advisory_lock", "pg_try_advisory_lock"],
+    };
+    #[cfg(any(test, feature = "sqlite"))]
+    pub(crate) const SQLITE: Self = Self {
+        nested_comments: false,
+        mysql_comments: false,
+        prepared_is_single: false,
+        select_into: false,
+        names: &["load_extension"],
+        prefixes: &[],
+    };
+
     /// True when `sql` is one statement of a kind that leaves nothing behind and names no function known to.
     pub(crate) fn leaves_nothing(&self, sql: &str, prepared: bool) -> bool {
         let Some(rest) = self.skip_blank(sql) else {
@@ -139,30 +167,9 @@ fn is_word(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    const NESTING: Syntax = Syntax {
-        nested_comments: true,
-        mysql_comments: false,
-        prepared_is_single: true,
-        select_into: true,
-        names: &["set_config"],
-        prefixes: &["pg_advisory_lock", "pg_try_advisory_lock"],
-    };
-    const FLAT: Syntax = Syntax {
-        nested_comments: false,
-        mysql_comments: false,
-        prepared_is_single: false,
-        select_into: false,
-        names: &["load_extension"],
-        prefixes: &[],
-    };
-    const MYSQL: Syntax = Syntax {
-        nested_comments: false,
-        mysql_comments: true,
-        prepared_is_single: true,
-        select_into: true,
-        names: &["get_lock"],
-        prefixes: &[],
-    };
+    const MYSQL: Syntax = Syntax::MYSQL;
+    const POSTGRES: Syntax = Syntax::POSTGRES;
+    const SQLITE: Syntax = Syntax::SQLITE;
 
     fn simple(syntax: &Syntax, sql: &str) -> bool {
         syntax.leaves_nothing(sql, false)
@@ -181,7 +188,7 @@ mod tests {
             "-- a comment\r\nSELECT 1",
             "/* a */ -- b\n /**/ SELECT 1",
         ] {
-            for syntax in [&NESTING, &FLAT, &MYSQL] {
+            for syntax in [&POSTGRES, &SQLITE, &MYSQL] {
                 assert!(simple(syntax, sql), "{sql:?} {syntax:?}");
             }
         }
@@ -205,7 +212,7 @@ mod tests {
             "explain analyze select 1",
             "\u{feff}SELECT 1",
         ] {
-            for syntax in [&NESTING, &FLAT, &MYSQL] {
+            for syntax in [&POSTGRES, &SQLITE, &MYSQL] {
                 assert!(!simple(syntax, sql), "{sql:?} {syntax:?}");
             }
         }
@@ -214,24 +221,27 @@ mod tests {
     #[test]
     fn a_second_statement_may_leave_something() {
         for sql in ["SELECT 1; SET x = 1", "SELECT ';' ; SET x = 1", "SELECT 'a; -- '; SET x = 1", "SELECT 1;/**/"] {
-            assert!(!simple(&NESTING, sql), "{sql:?}");
-            assert!(!simple(&FLAT, sql), "{sql:?}");
+            assert!(!simple(&POSTGRES, sql), "{sql:?}");
+            assert!(!simple(&SQLITE, sql), "{sql:?}");
         }
-        assert!(NESTING.leaves_nothing("SELECT ';' || $1", true), "a prepared statement is one statement");
-        assert!(!FLAT.leaves_nothing("SELECT 1; PRAGMA x = 1", true), "in SQLite it can be several");
+        assert!(POSTGRES.leaves_nothing("SELECT ';' || $1", true), "a prepared statement is one statement");
+        assert!(MYSQL.leaves_nothing("SELECT CONCAT(';', ?)", true), "in MySQL as well");
+        assert!(!SQLITE.leaves_nothing("SELECT 1; PRAGMA x = 1", true), "in SQLite it can be several");
     }
 
     #[test]
     fn a_comment_ends_where_the_engine_says() {
         let nested = "/* a /* b */ SET x = 1 */ SELECT 1";
-        assert!(simple(&NESTING, nested));
-        assert!(!simple(&FLAT, nested), "to SQLite the comment ends before SET");
+        assert!(simple(&POSTGRES, nested));
+        assert!(!simple(&SQLITE, nested), "to SQLite the comment ends before SET");
+        assert!(!simple(&MYSQL, nested), "to MySQL as well");
         let flat = "/* a /* b */ SELECT 1";
-        assert!(simple(&FLAT, flat));
-        assert!(!simple(&NESTING, flat), "to PostgreSQL it never ends");
-        assert!(!simple(&FLAT, "-- a\rSELECT 1\nPRAGMA x = 1"));
+        assert!(simple(&SQLITE, flat) && simple(&MYSQL, flat));
+        assert!(!simple(&POSTGRES, flat), "to PostgreSQL it never ends");
+        assert!(!simple(&SQLITE, "-- a\rSELECT 1\nPRAGMA x = 1"));
         assert!(!simple(&MYSQL, "/*! SET x = 1, */ SELECT 1"));
         assert!(!simple(&MYSQL, "--1\nSELECT 1"));
+        assert!(simple(&POSTGRES, "--1\nSELECT 1") && simple(&SQLITE, "--1\nSELECT 1"));
     }
 
     #[test]
@@ -239,6 +249,7 @@ mod tests {
         for sql in [
             "SELECT set_config('a', 'b', false)",
             "SELECT pg_catalog.SET_CONFIG('a', 'b', false)",
+            "UPDATE pg_settings SET setting = 'b' WHERE name = 'a'",
             "select pg_advisory_lock(1)",
             "select Pg_Advisory_Lock_Shared(1)",
             "with a as (select pg_try_advisory_lock(1)) select * from a",
@@ -247,7 +258,7 @@ mod tests {
             "select * into temp t from a",
             "select 1 -- into",
         ] {
-            assert!(!NESTING.leaves_nothing(sql, true), "{sql:?}");
+            assert!(!POSTGRES.leaves_nothing(sql, true), "{sql:?}");
         }
         for sql in [
             "SELECT pg_advisory_xact_lock(1)",
@@ -255,10 +266,12 @@ mod tests {
             "select pg_advisory_unlock(1)",
             "INSERT INTO into_the_wild VALUES (1)",
         ] {
-            assert!(NESTING.leaves_nothing(sql, true), "{sql:?}");
+            assert!(POSTGRES.leaves_nothing(sql, true), "{sql:?}");
         }
-        assert!(!simple(&FLAT, "SELECT Load_Extension('x')"));
+        assert!(!simple(&SQLITE, "SELECT Load_Extension('x')"));
         assert!(!simple(&MYSQL, "SELECT GET_LOCK('a', 1)"));
+        assert!(simple(&SQLITE, "SELECT 'put into'"), "SQLite has no SELECT INTO");
+        assert!(!simple(&MYSQL, "SELECT 1 INTO @a"));
         assert!(!simple(&MYSQL, "SELECT @a := 1"));
         assert!(!simple(&MYSQL, "SELECT /*! GET_LOCK('a', 1) */ 1"));
         assert!(simple(&MYSQL, "INSERT IGNORE INTO t VALUES (1)"));
