@@ -47,6 +47,15 @@ fn closing() -> Rig {
     rig
 }
 
+/// Two of them.
+fn two_closing() -> Rig {
+    let mut rig = Rig::with(4, 4);
+    let (first, second) = (rig.lease("a"), rig.lease("a"));
+    rig.release(first, Health::Broken);
+    rig.release(second, Health::Broken);
+    rig
+}
+
 /// An idle connection of `a` is being closed for `b`.
 fn promised() -> Rig {
     let mut rig = Rig::with(1, 1);
@@ -127,6 +136,15 @@ const CASES: &[Case] = &[
     ("4: a server's closings", closing, |l| {
         let index = permit(l);
         l.servers[0].victims.closing.remove(&mut l.permits, index);
+    }),
+    ("4: a tenant's spare closings\n", closing, |l| {
+        let (a, index) = (l.affairs_at(tenant(l, "a")), permit(l));
+        l.affairs[a].spare.remove(&mut l.permits, index);
+    }),
+    ("4: a tenant's spare closings, the first to begin first", two_closing, |l| {
+        let (a, first) = (l.affairs_at(tenant(l, "a")), permit(l));
+        l.affairs[a].spare.remove(&mut l.permits, first);
+        l.affairs[a].spare.push(&mut l.permits, first);
     }),
     ("4: promises to \"b\"", promised, |l| {
         let index = permit(l);
