@@ -171,8 +171,10 @@ impl<F: PoolFactory> Closing<F> {
 
 impl<F: PoolFactory> Drop for Closing<F> {
     fn drop(&mut self) {
-        // Where no runtime is left the connection is dropped in place (rule 13), before its permit is free.
-        drop(self.slot.take());
+        // Where no runtime is left the connection is dropped in place (rule 13), before its permit is free, also where the driver
+        // panics for want of one.
+        let slot = self.slot.take();
+        drop(catch_unwind(AssertUnwindSafe(|| drop(slot))));
         self.shared.with_now(|ledger, now| ledger.closed(self.permit, now));
     }
 }

@@ -5,8 +5,9 @@ use std::future::{IntoFuture, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
-use tenantry_core::{AcquireError, Health, LimitScope, SweepError};
+use tenantry_core::{AcquireError, FailureKind, Health, LimitScope, PoolFactory, SweepError, TenantId, TenantPools};
 use tenantry_testkit::{Behavior, Call, Event, FakeFactory};
 use tokio::runtime::{Builder, Runtime};
 
@@ -92,6 +93,56 @@ fn a_lease_dropped_after_its_runtime_is_dropped_in_place() {
         assert_eq!((fake.open().now, pools.stats().open()), (0, 0), "{health:?}");
         let events = fake.events();
         assert!(matches!(events.last(), Some(Event::Dropped { .. })), "{events:?}");
+    }
+}
+
+/// A connection of a driver that is not at its best without a runtime.
+struct Touchy;
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        panic!("dropped without a runtime");
+    }
+}
+
+struct TouchyFactory(Health);
+
+impl PoolFactory for TouchyFactory {
+    type Connection = Touchy;
+    type Error = Infallible;
+
+    async fn connect(&self, _: &TenantId) -> Result<Touchy, Infallible> {
+        Ok(Touchy)
+    }
+
+    fn health(&self, _: &mut Touchy) -> Health {
+        self.0
+    }
+
+    async fn recycle(&self, _: &mut Touchy) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn close(&self, connection: Touchy, _: Duration) {
+        drop(connection);
+    }
+
+    fn classify(&self, error: &Infallible) -> FailureKind {
+        match *error {}
+    }
+}
+
+#[test]
+fn a_connection_whose_drop_panics_without_its_runtime_frees_its_permit() {
+    for health in [Health::Clean, Health::Dirty, Health::Broken] {
+        let runtime = runtime();
+        let builder = TenantPools::builder(TouchyFactory(health)).max_connections(2);
+        let pools = builder.runtime(runtime.handle().clone()).build().unwrap();
+        let lease = runtime.block_on(pools.acquire("acme")).unwrap();
+        drop(runtime);
+        drop(lease);
+        assert_eq!(pools.stats().open(), 0, "{health:?}");
+        block_on(pools.close());
     }
 }
 
