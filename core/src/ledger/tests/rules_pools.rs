@@ -201,19 +201,18 @@ fn pool_leases_of_two_tenants_take_turns() {
 
 #[test]
 fn a_pool_has_one_turn_for_what_it_is_promised_and_gets() {
-    let mut settings = Settings::new(1);
-    settings.handover_bound = Some(Duration::ZERO);
-    let mut rig = Rig::new(settings);
-    let held = rig.lease("before");
+    let mut rig = Rig::with(3, 3);
+    let [first, second, third] = ["x", "y", "z"].map(|tenant| rig.lease(tenant));
     let pools = [rig.wait_pool("a", 1), rig.wait_pool("a", 1)];
     let callers = [rig.wait("b"), rig.wait("b")];
-    rig.release(held, Health::Clean);
+    rig.release(first, Health::Broken);
+    rig.release(second, Health::Broken);
     rig.closed();
-    let Polled::Pool(permits) = rig.poll(pools[0]) else { panic!("it was the first to wait") };
-    rig.step(|ledger, now| ledger.free_pool(&permits, now));
+    rig.closed();
     rig.opened();
-    let held = rig.granted(callers[0]);
-    rig.release(held, Health::Clean);
+    let Polled::Pool(_) = rig.poll(pools[0]) else { panic!("it was the first to wait") };
+    let _held = rig.granted(callers[0]);
+    rig.release(third, Health::Broken);
     rig.closed();
     let Polled::Pool(_) = rig.poll(pools[1]) else { panic!("each had one turn, and `a` was the first") };
 }
