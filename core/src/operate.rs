@@ -163,9 +163,9 @@ impl<F: PoolFactory> TenantPools<F> {
 
     /// Changes limits while the manager runs. A raised one holds at once. Under a lowered one idle connections close at once
     /// and the others as they come back; nothing above it is opened. `max_connecting` and `background_share`, where you set
-    /// them, go down with the budget and do not come up with it again; what
-    /// [`system_database`](crate::Builder::system_database) made of the first budget stays. Two calls at once are as one after
-    /// the other.
+    /// them, go down with the budget and do not come up with it again; `max_known_tenants` goes up with it where all who may
+    /// hold or wait would not be known; what [`system_database`](crate::Builder::system_database) made of the first budget
+    /// stays. Two calls at once are as one after the other.
     ///
     /// # Errors
     /// [`ConfigError`] names every limit that is out of bounds, alone or against another; then none is changed.
