@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use diesel::ConnectionError;
 use diesel_async::AsyncConnection;
-use diesel_async::pooled_connection::ManagerConfig;
+use diesel_async::pooled_connection::deadpool::BuildError;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolableConnection};
+use tenantry_core::{PoolFactory, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
@@ -33,8 +35,29 @@ pub struct CountedPool<P> {
 }
 
 impl<P> CountedPool<P> {
-    pub(crate) fn new(pool: P, places: Places) -> Self {
-        Self { pool, places }
+    /// A pool of at most `max` connections, which `connect` makes (as in [`Places::manager`]). `build` knows which kind
+    /// they are, upon which diesel-async insists.
+    pub(crate) async fn open<F, C, Connect, Fut>(
+        factory: &F,
+        tenant: &TenantId,
+        max: u32,
+        connect: Connect,
+        build: impl FnOnce(AsyncDieselConnectionManager<C>) -> Result<P, BuildError> + Send,
+    ) -> Result<Self, Error>
+    where
+        F: PoolFactory<Error = Error>,
+        C: PoolableConnection + 'static,
+        Connect: Fn(Place) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<C, Error>> + Send + 'static,
+    {
+        // One connection first, for an error that says what is wrong: the pool's is a text.
+        let first = factory.connect(tenant).await?;
+        factory.close(first, CLOSE_WITHIN).await;
+
+        let places = Places::new(max);
+        // Where to connect to is asked each time; a URL would have a password in it.
+        let manager = AsyncDieselConnectionManager::new_with_config("", places.manager(connect));
+        Ok(Self { pool: build(manager).map_err(Error::resolver)?, places })
     }
 
     /// Resolves when every connection is closed. The pool has to be closed before, so that it takes none back.
@@ -61,7 +84,7 @@ impl<P> fmt::Debug for CountedPool<P> {
 
 /// The places of one pool's connections.
 #[derive(Clone)]
-pub(crate) struct Places {
+struct Places {
     free: Arc<Semaphore>,
     max: u32,
 }
@@ -71,13 +94,13 @@ pub(crate) struct Places {
 pub(crate) struct Place(#[expect(dead_code, reason = "its drop is what it is for")] OwnedSemaphorePermit);
 
 impl Places {
-    pub(crate) fn new(max: u32) -> Self {
+    fn new(max: u32) -> Self {
         Self { free: Arc::new(Semaphore::new(max as usize)), max }
     }
 
     /// What a manager connects with. `connect` runs in a task of its own, so that nobody who leaves half-way leaves a
     /// connection without its place.
-    pub(crate) fn manager<C, Connect, Fut>(&self, connect: Connect) -> ManagerConfig<C>
+    fn manager<C, Connect, Fut>(&self, connect: Connect) -> ManagerConfig<C>
     where
         C: AsyncConnection + Send + 'static,
         Connect: Fn(Place) -> Fut + Send + Sync + 'static,

@@ -21,12 +21,13 @@ pub struct Pooled<F: PoolFactory> {
     runtime: Handle,
 }
 
-impl<F: PoolFactory<Error = Error>> Pooled<F> {
-    /// What [`Places::manager`] connects with.
+impl<F: PoolFactory<Error = Error> + Clone> Pooled<F> {
+    /// What [`CountedPool::open`](crate::CountedPool::open) connects with.
     pub(crate) fn connector(
-        factory: Arc<F>,
-        tenant: TenantId,
-    ) -> impl Fn(Place) -> BoxFuture<'static, Result<Self, Error>> + Send + Sync + 'static {
+        factory: &F,
+        tenant: &TenantId,
+    ) -> impl Fn(Place) -> BoxFuture<'static, Result<Self, Error>> + Send + Sync + use<F> {
+        let (factory, tenant) = (Arc::new(factory.clone()), tenant.clone());
         move |place| {
             let (factory, tenant) = (Arc::clone(&factory), tenant.clone());
             Box::pin(async move {

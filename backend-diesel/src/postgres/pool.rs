@@ -3,33 +3,25 @@
 use std::sync::Arc;
 
 use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
-use tenantry_core::{NativePool, PoolFactory as _, TenantId};
+use tenantry_core::{NativePool, TenantId};
 
 use super::PostgresFactory;
 use super::connection::Link;
 use crate::error::{During, Error};
-use crate::pool::{CLOSE_WITHIN, CountedPool, Place, Places};
+use crate::pool::{CountedPool, Place};
 
 impl NativePool for PostgresFactory {
     type Pool = CountedPool<Pool<AsyncPgConnection>>;
 
     async fn open_pool(&self, tenant: &TenantId, max: u32) -> Result<Self::Pool, Error> {
-        // One connection first, for an error that says what is wrong: the pool's is a text.
-        let first = self.connect(tenant).await?;
-        self.close(first, CLOSE_WITHIN).await;
-
-        let places = Places::new(max);
-        let (factory, tenant) = (Arc::new(self.clone()), tenant.clone());
-        let config = places.manager(move |place| {
-            let (factory, tenant) = (Arc::clone(&factory), tenant.clone());
+        let (factory, whose) = (Arc::new(self.clone()), tenant.clone());
+        let connect = move |place| {
+            let (factory, tenant) = (Arc::clone(&factory), whose.clone());
             async move { factory.connect_for_pool(&tenant, place).await }
-        });
-        // Where to connect to is asked each time; a URL would have a password in it.
-        let manager = AsyncDieselConnectionManager::new_with_config("", config);
-        let pool = Pool::builder(manager).max_size(max as usize).build().map_err(Error::resolver)?;
-        Ok(CountedPool::new(pool, places))
+        };
+        CountedPool::open(self, tenant, max, connect, |manager| Pool::builder(manager).max_size(max as usize).build())
+            .await
     }
 
     async fn close_pool(&self, pool: Self::Pool) {
