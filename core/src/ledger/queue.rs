@@ -284,9 +284,7 @@ impl<C, E> Ledger<C, E> {
         if entry.line.is_empty() && entry.ready.is_none() && entry.promises.is_empty() {
             return;
         }
-        if entry.promises.len() > entry.promises_wanted(&self.waiters) && !seeded!(PromiseNotGivenBack) {
-            self.give_promises_back(tenant, affairs);
-        }
+        self.give_promises_back(tenant, affairs);
         let now = self.lane(tenant).map(|lane| (lane, self.turn_of(tenant)));
         let before = std::mem::replace(&mut self.affairs[affairs].ready, now);
         if before == now {
@@ -306,6 +304,7 @@ impl<C, E> Ledger<C, E> {
     /// Those of a tenant's promises that its line cannot use, the newest first. They may be thousands, after a pool lease that
     /// is given up.
     fn give_promises_back(&mut self, tenant: u32, affairs: u32) {
+        seeded!(PromiseNotGivenBack => return);
         while let entry = &self.affairs[affairs]
             && entry.promises.len() > entry.promises_wanted(&self.waiters)
             && let Some(newest) = entry.promises.newest()
