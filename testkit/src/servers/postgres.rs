@@ -275,16 +275,10 @@ impl PrivatePostgres {
             words.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
         let shell = self.account.command("/bin/sh");
-        let started = Supervised::start(shell, folder, &self.log_file(), SIGNALS, &words);
-        let started = started.map_err(PostgresError::setup("start the server"))?;
-        if started.wait_for(READY, START_WITHIN) {
-            self.running = Some(started);
-            return Ok(());
-        }
-        let log = started.log();
-        // Stopped by word, as the folder is still needed.
-        started.stop(Stop::Immediate).map_err(PostgresError::setup("stop a server that did not start"))?;
-        Err(PostgresError::DidNotStart { log })
+        let log = self.log_file();
+        let started = Supervised::start_until(shell, folder, &log, SIGNALS, &words, READY, START_WITHIN)?;
+        self.running = Some(started.map_err(|log| PostgresError::DidNotStart { log })?);
+        Ok(())
     }
 
     fn log_file(&self) -> PathBuf {

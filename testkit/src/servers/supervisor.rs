@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::template::Failed;
+
 /// Arguments: the server's folder, the file for what it writes, the signals that stop it in order and at once, then the
 /// server and its arguments. Only the server keeps standard output, so that its end can be seen there. An end of input
 /// (the test is over) stops the server at once and removes the folder; a word only stops the server. One that is frozen
@@ -116,6 +118,27 @@ impl Supervised {
         Ok(Self { shell, reader, end, log: log.to_path_buf(), log_before })
     }
 
+    /// [`start`](Self::start), and waits until the server writes `ready`. One that does not within that time is stopped, and
+    /// what it wrote is the inner error.
+    pub(super) fn start_until(
+        shell: Command,
+        folder: &Path,
+        log: &Path,
+        signals: Signals,
+        server: &[String],
+        ready: &str,
+        within: Duration,
+    ) -> Result<Result<Self, String>, Failed> {
+        let started = Self::start(shell, folder, log, signals, server).map_err(Failed::to("start the server"))?;
+        if started.wait_for(ready, within) {
+            return Ok(Ok(started));
+        }
+        let log = started.log();
+        // Stopped by word, as the folder is still needed.
+        started.stop(Stop::Immediate).map_err(Failed::to("stop a server that did not start"))?;
+        Ok(Err(log))
+    }
+
     /// What this run wrote.
     pub(super) fn log(&self) -> String {
         let bytes = read(&self.log);
@@ -186,14 +209,13 @@ mod tests {
         words.map(str::to_owned).to_vec()
     }
 
-    fn start(folder: &Path, log: &Path, server: &[String]) -> Supervised {
-        Supervised::start(Command::new("/bin/sh"), folder, log, SIGNALS, server).expect("a shell")
+    fn start(folder: &Path, log: &Path, server: &[String]) -> Result<Supervised, String> {
+        let shell = Command::new("/bin/sh");
+        Supervised::start_until(shell, folder, log, SIGNALS, server, "ready", LONG).expect("a shell")
     }
 
     fn start_ready(folder: &Path, log: &Path) -> Supervised {
-        let started = start(folder, log, &server());
-        assert!(started.wait_for("ready", LONG), "{}", started.log());
-        started
+        start(folder, log, &server()).expect("ready")
     }
 
     #[test]
@@ -213,11 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ends_at_once_is_not_waited_for() {
+    fn a_server_that_ends_at_once_is_not_waited_for_and_keeps_the_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         let words = ["sh", "-c", "echo cannot >&2"].map(str::to_owned);
-        let started = start(folder.path(), &folder.path().join("log"), &words);
-        assert!(!started.wait_for("ready", LONG));
-        assert_eq!(started.log(), "cannot\n");
+        let log = start(folder.path(), &folder.path().join("log"), &words).expect_err("it ended");
+        assert_eq!(log, "cannot\n");
+        assert!(folder.path().exists());
     }
 }
