@@ -256,7 +256,7 @@ impl<C, E> Ledger<C, E> {
         let Some(tenant) = self.find(name) else { return TryDecision::NotIdle };
         let mode = self.tenants[tenant].mode;
         match mode {
-            Mode::Draining => return TryDecision::Draining,
+            Mode::Draining | Mode::Dropping => return TryDecision::Draining,
             Mode::Removed if !self.forget_tombstone(tenant, now) => return TryDecision::Removed,
             Mode::Removed => return TryDecision::NotIdle,
             Mode::Active => {}

@@ -82,8 +82,8 @@ impl<F: PoolFactory> TenantPools<F> {
 
     /// Ends the use of a tenant, until [`resume`](Self::resume): acquires get [`AcquireError::Draining`], those in line at
     /// once; idle connections close now and the others when they come back. Resolves when the tenant holds no connection,
-    /// or after `within`, with what is left. Draining a tenant that drains only waits; a name that is no tenant's has
-    /// nothing to drain.
+    /// or after `within`, with what is left. Draining a tenant that drains only waits; one that drains for a
+    /// [`drop_database`](Self::drop_database) goes on draining after it. A name that is no tenant's has nothing to drain.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the tenant draining.

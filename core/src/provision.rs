@@ -49,7 +49,7 @@ impl<F: Provision> TenantPools<F> {
     }
 
     /// Drops the tenant's database if it is there. The tenant is drained for it, for at most `close_timeout`, and resumed
-    /// afterwards unless it was draining or removed before; its callers get
+    /// afterwards, unless it was drained or removed before or meanwhile; its callers get
     /// [`AcquireError::Draining`](crate::AcquireError::Draining) meanwhile. What is in use longer than that is left alone, and
     /// most servers refuse to drop a database in use: [`drain`](Self::drain) it before, with the time that it needs.
     ///
@@ -67,13 +67,13 @@ impl<F: Provision> TenantPools<F> {
         let (shared, tenant) = (self.shared.clone(), TenantId::new(tenant));
         async move {
             let tenant = tenant.map_err(ProvisionError::invalid)?;
-            let drained = Drained::new(&shared, &tenant);
+            let dropping = Dropping::new(&shared, &tenant);
             shared.runtime.within(shared.settings.close_timeout, shared.empty(Some(tenant.as_str()))).await;
             let whose = tenant.clone();
             let dropped = beside(&shared, tenant, async move |permits: PoolPermits<F>| {
                 let dropped = permits.shared.factory.drop_database(&whose).await;
                 drop(permits);
-                drop(drained);
+                drop(dropping);
                 dropped
             });
             dropped.await
@@ -81,36 +81,26 @@ impl<F: Provision> TenantPools<F> {
     }
 }
 
-/// A tenant that is drained for as long as this lives, if it was in use before.
-struct Drained<F: Provision> {
+/// A tenant whose database is being dropped for as long as this lives.
+struct Dropping<F: Provision> {
     shared: Arc<Shared<F>>,
     tenant: TenantId,
-    was_active: bool,
 }
 
-impl<F: Provision> Drained<F> {
+impl<F: Provision> Dropping<F> {
     fn new(shared: &Arc<Shared<F>>, tenant: &TenantId) -> Self {
-        let was_active = loop {
-            let drained = shared.with_now(|ledger, now| {
-                let stats = ledger.tenant_stats(tenant.as_str())?;
-                Some(!stats.draining && !stats.removed && ledger.drain(tenant.as_str(), now))
-            });
-            match drained {
-                Some(was_active) => break was_active,
-                // Nobody asked for it yet, and whoever does from now on is not to keep the database in use.
-                None => shared.admit(tenant),
-            }
-        };
-        Self { shared: shared.clone(), tenant: tenant.clone(), was_active }
+        // Where nobody asked for it yet: whoever does from now on is not to keep the database in use.
+        while !shared.with_now(|ledger, now| ledger.drop_begins(tenant.as_str(), now)) {
+            shared.admit(tenant);
+        }
+        Self { shared: shared.clone(), tenant: tenant.clone() }
     }
 }
 
-impl<F: Provision> Drop for Drained<F> {
+impl<F: Provision> Drop for Dropping<F> {
     fn drop(&mut self) {
-        if self.was_active {
-            let server = self.shared.factory.server(&self.tenant);
-            self.shared.with_now(|ledger, now| ledger.resume(self.tenant.as_str(), &server, now));
-        }
+        let server = self.shared.factory.server(&self.tenant);
+        self.shared.with_now(|ledger, now| ledger.drop_ends(self.tenant.as_str(), &server, now));
     }
 }
 

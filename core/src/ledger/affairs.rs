@@ -1,6 +1,6 @@
-//! What stands beside a tenant only while somebody of it waits, or something of it is being opened, cleaned or closed. Most
-//! tenants have none of it at most times, so that it stands in a table of its own, whose places are used again: a tenant at rest
-//! costs no memory for it, and a wait no allocation.
+//! What stands beside a tenant only while somebody of it waits, or something of it is being opened, cleaned or closed, or its
+//! database dropped. Most tenants have none of it at most times, so that it stands in a table of its own, whose places are used
+//! again: a tenant at rest costs no memory for it, and a wait no allocation.
 
 use super::Ledger;
 use super::budget::InTenant;
@@ -29,6 +29,8 @@ pub(super) struct Affairs {
     pub(super) opening: u32,
     /// How many of its connections are being cleaned or validated, likewise.
     pub(super) recycling: u32,
+    /// How many drops of its database are under way.
+    pub(super) drops: u32,
     /// Where it stands among the ready; None while another permit would not help it.
     pub(super) ready: Option<(Lane, Turn)>,
 }
@@ -51,6 +53,7 @@ impl Affairs {
             lateness: 0,
             opening: 0,
             recycling: 0,
+            drops: 0,
             ready: None,
         }
     }
@@ -124,7 +127,7 @@ impl Affairs {
             && self.answered.is_empty()
             && self.promises.is_empty()
             && self.spare.is_empty()
-            && (self.opening, self.recycling) == (0, 0)
+            && (self.opening, self.recycling, self.drops) == (0, 0, 0)
             && self.ready.is_none()
     }
 }

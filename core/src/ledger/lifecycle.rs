@@ -18,7 +18,7 @@ impl<C, E> Ledger<C, E> {
         let Some(tenant) = self.find(name) else {
             return false;
         };
-        if self.tenants[tenant].mode == Mode::Active {
+        if self.tenants[tenant].mode != Mode::Removed {
             self.tenants[tenant].mode = Mode::Draining;
             self.clear_out(tenant, || Refusal::Draining, now);
         }
@@ -33,9 +33,15 @@ impl<C, E> Ledger<C, E> {
         let Some(tenant) = self.find(name) else {
             return false;
         };
-        if self.tenants[tenant].mode != Mode::Draining {
+        if !self.tenants[tenant].mode.drains() {
             return false;
         }
+        self.activate(tenant, server, now);
+        true
+    }
+
+    /// Draining -> active.
+    fn activate(&mut self, tenant: u32, server: &ServerId, now: Moment) {
         let server = self.admit_server(server);
         if self.tenants[tenant].server != server {
             // What the old server said is no news of the new one.
@@ -47,7 +53,33 @@ impl<C, E> Ledger<C, E> {
         self.settle(tenant, now);
         // Its reserve may have moved with it.
         self.serve(now);
+    }
+
+    /// The tenant's database is going to be dropped. Active -> draining, until as many drops have [ended](Self::drop_ends) as
+    /// began; what an operator says meanwhile stands.
+    pub fn drop_begins(&mut self, name: &str, now: Time) -> bool {
+        let now = self.advance(now);
+        let Some(tenant) = self.find(name) else { return false };
+        self.affairs_mut(tenant).drops += 1;
+        if self.tenants[tenant].mode == Mode::Active {
+            self.tenants[tenant].mode = Mode::Dropping;
+            self.clear_out(tenant, || Refusal::Draining, now);
+        }
+        self.settle(tenant, now);
+        self.serve(now);
         true
+    }
+
+    /// A drop that began is over, whatever came of it. With the last one the tenant is [resumed](Self::resume), if it drained
+    /// for them alone.
+    pub fn drop_ends(&mut self, name: &str, server: &ServerId, now: Time) {
+        let now = self.advance(now);
+        let Some(tenant) = self.find(name) else { unreachable!("it is known until its drops have ended") };
+        self.affairs_mut(tenant).drops -= 1;
+        self.touch(tenant, now);
+        if self.affairs(tenant).drops == 0 && self.tenants[tenant].mode == Mode::Dropping {
+            self.activate(tenant, server, now);
+        }
     }
 
     /// Active or draining -> removed: as [`drain`](Self::drain), and a tombstone stays for `tombstone_ttl`.

@@ -259,7 +259,7 @@ impl<C, E> Ledger<C, E> {
     pub(super) fn refuse_by_mode(mode: Mode) -> Option<Refusal<E>> {
         match mode {
             Mode::Active => None,
-            Mode::Draining => Some(Refusal::Draining),
+            Mode::Draining | Mode::Dropping => Some(Refusal::Draining),
             Mode::Removed => Some(Refusal::Removed),
         }
     }

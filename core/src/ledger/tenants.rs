@@ -54,8 +54,17 @@ linked!(Tenant<E>, InQuiet => in_quiet);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Active,
+    /// Until an operator resumes it.
     Draining,
+    /// Draining until its database is dropped, unless an operator says otherwise meanwhile.
+    Dropping,
     Removed,
+}
+
+impl Mode {
+    pub(super) fn drains(self) -> bool {
+        matches!(self, Self::Draining | Self::Dropping)
+    }
 }
 
 impl<E> Tenant<E> {
@@ -82,7 +91,8 @@ impl<E> Tenant<E> {
             && affairs.promises.is_empty()
             && self.reserve == 0
             && !self.circuit.as_ref().is_some_and(|circuit| circuit.is_open())
-            && self.mode != Mode::Draining
+            && !self.mode.drains()
+            && affairs.drops == 0
     }
 }
 

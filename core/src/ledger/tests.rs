@@ -11,6 +11,7 @@ mod rig;
 mod rules;
 mod rules_background;
 mod rules_closes;
+mod rules_drops;
 mod rules_failures;
 mod rules_full;
 mod rules_limits;

@@ -176,7 +176,7 @@ impl<C, E> Ledger<C, E> {
             closing: of(Place::Closing),
             pool_leased: of(Place::Pool),
             waiting: self.affairs(index).line.len().into(),
-            draining: tenant.mode == Mode::Draining,
+            draining: tenant.mode.drains(),
             removed: tenant.mode == Mode::Removed,
             circuit: self.circuit_state(tenant),
             totals: tenant.tally.counters(),

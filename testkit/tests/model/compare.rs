@@ -136,9 +136,8 @@ fn same_tenant(driver: &Driver, expected: &Reference, tenant: usize) {
         "{name:?}: opening, idle, in use, closing, of pools"
     );
     assert_eq!(seen.waiting, expected.waiting_of(tenant) as u64, "{name:?}: waiters in line");
-    let mode = expected.mode(tenant);
-    let modes = (Some(Mode::Draining), Some(Mode::Removed));
-    assert_eq!((seen.draining, seen.removed), (mode == modes.0, mode == modes.1), "{name:?}: draining, removed");
+    let modes = (expected.is_draining(tenant), expected.mode(tenant) == Some(Mode::Removed));
+    assert_eq!((seen.draining, seen.removed), modes, "{name:?}: draining, removed");
     assert_eq!(seen.server, server_id(expected.server_of(tenant)), "{name:?}: its server");
     let circuit = match seen.circuit {
         CircuitState::Open { kind, .. } => Circuit::Open(kind),

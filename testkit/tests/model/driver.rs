@@ -242,6 +242,12 @@ impl Driver {
                 return Reply::Was(self.ledger.resume(tenant_id(tenant).as_str(), &server_id(server), now));
             }
             &Command::Remove { tenant } => return Reply::Was(self.ledger.remove(tenant_id(tenant).as_str(), now)),
+            &Command::DropBegins { tenant } => {
+                return Reply::Was(self.ledger.drop_begins(tenant_id(tenant).as_str(), now));
+            }
+            &Command::DropEnds { tenant, server } => {
+                self.ledger.drop_ends(tenant_id(tenant).as_str(), &server_id(server), now);
+            }
             &Command::Created { tenant } => self.ledger.created(tenant_id(tenant).as_str(), now),
             &Command::Pause { server } => self.ledger.pause(&server_id(server), now),
             &Command::Unpause { server } => return Reply::Was(self.ledger.unpause(&server_id(server), now)),

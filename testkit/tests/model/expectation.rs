@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Drain { tenant: usize },
     Resume { tenant: usize, server: usize },
     Remove { tenant: usize },
+    DropBegins { tenant: usize },
+    DropEnds { tenant: usize, server: usize },
     Created { tenant: usize },
     Pause { server: usize },
     Unpause { server: usize },

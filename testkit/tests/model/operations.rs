@@ -96,6 +96,15 @@ pub(crate) enum Operation {
     Remove {
         tenant: usize,
     },
+    /// A drop of a tenant's database begins.
+    DropBegins {
+        tenant: usize,
+    },
+    /// One of those ends.
+    DropEnds {
+        dropping: usize,
+        server: usize,
+    },
     /// A tenant's database was made.
     Created {
         tenant: usize,
@@ -174,6 +183,7 @@ pub(crate) struct Exists {
     pub(crate) pool: bool,
     pub(crate) draining: bool,
     pub(crate) removed: bool,
+    pub(crate) dropping: bool,
     pub(crate) paused: bool,
 }
 
@@ -262,6 +272,11 @@ fn step_where(exists: Exists) -> BoxedStrategy<Step> {
         (1, tenant().prop_map(|tenant| Evict { tenant }).boxed()),
         (1, prop::option::weighted(0.8, tenant()).prop_map(|tenant| Renew { tenant }).boxed()),
         (1, tenant().prop_map(|tenant| Remove { tenant }).boxed()),
+        (1, tenant().prop_map(|tenant| DropBegins { tenant }).boxed()),
+        (
+            4 * u32::from(exists.dropping),
+            (one_of(), 0..SERVERS).prop_map(|(dropping, server)| DropEnds { dropping, server }).boxed(),
+        ),
         (1 + 4 * u32::from(exists.removed), tenant().prop_map(|tenant| Created { tenant }).boxed()),
         (1, any_change().prop_map(SetLimits).boxed()),
         (1, (0..SERVERS).prop_map(|server| Pause { server }).boxed()),

@@ -109,7 +109,8 @@ impl Reference {
             recycling: any(&|state| state == State::Recycling),
             closing: any(&|state| matches!(state, State::Closing { .. })),
             pool: !self.pools.is_empty(),
-            draining: (0..TENANTS).any(|tenant| self.mode(tenant) == Some(Mode::Draining)),
+            draining: (0..TENANTS).any(|tenant| self.is_draining(tenant)),
+            dropping: !self.dropping().is_empty(),
             removed: (0..TENANTS).any(|tenant| self.mode(tenant) == Some(Mode::Removed)),
             paused: self.servers.iter().any(|server| server.paused),
         }
@@ -159,6 +160,13 @@ impl Reference {
             Drain { tenant } => self.drain(tenant),
             Resume { tenant, server } => self.resume(tenant, server),
             Remove { tenant } => self.remove(tenant),
+            DropBegins { tenant } => self.drop_begins(tenant),
+            DropEnds { dropping, server } => {
+                let tenants = self.dropping();
+                if !tenants.is_empty() {
+                    self.drop_ends(tenants[dropping % tenants.len()], server);
+                }
+            }
             Created { tenant } => self.created(tenant),
             Pause { server } => self.pause(server),
             Unpause { server } => self.unpause(server),
@@ -355,6 +363,15 @@ impl Reference {
 
     pub(crate) fn mode(&self, tenant: usize) -> Option<Mode> {
         self.tenants[tenant].as_ref().map(|tenant| tenant.mode)
+    }
+
+    pub(crate) fn is_draining(&self, tenant: usize) -> bool {
+        matches!(self.mode(tenant), Some(Mode::Draining | Mode::Dropping))
+    }
+
+    /// Those whose database is being dropped.
+    fn dropping(&self) -> Vec<usize> {
+        (0..TENANTS).filter(|&tenant| self.tenants[tenant].as_ref().is_some_and(|tenant| tenant.drops > 0)).collect()
     }
 
     pub(crate) fn server_of(&self, tenant: usize) -> usize {

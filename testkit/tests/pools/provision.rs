@@ -221,6 +221,44 @@ async fn a_tenant_that_drained_before_its_database_was_dropped_drains_on() {
     assert!(pools.tenant_stats("acme").unwrap().removed);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_says_while_a_database_is_dropped_stands_after_it() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4).build().unwrap();
+    for tenant in ["drained", "resumed", "removed"] {
+        let gate = fake.on_tenant(Call::DropDatabase, tenant).hold();
+        let dropping = tokio::spawn(pools.drop_database(tenant));
+        gate.reached(1).await;
+        match tenant {
+            "drained" => assert!(pools.drain(tenant, secs(1)).await.is_complete()),
+            "resumed" => assert!(pools.resume(tenant)),
+            _ => assert!(pools.remove(tenant, secs(1)).await.is_complete()),
+        }
+        gate.release();
+        assert_eq!(dropping.await.unwrap().unwrap(), Dropped::Gone);
+        let refused = pools.acquire(tenant).await.unwrap_err();
+        match (tenant, &refused) {
+            ("drained", AcquireError::Draining { .. }) | ("removed", AcquireError::Removed { .. }) => {}
+            ("resumed", AcquireError::Connect { kind: FailureKind::NoSuchTenant, .. }) => {}
+            _ => panic!("{tenant}: {refused}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_drains_until_the_last_of_two_drops_of_its_database_ended() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4).build().unwrap();
+    fake.on(Call::DropDatabase).next(Behavior::after(ms(100))).next(Behavior::after(ms(300)));
+    let (first, second) = (tokio::spawn(pools.drop_database("acme")), tokio::spawn(pools.drop_database("acme")));
+    first.await.unwrap().unwrap();
+    let refused = pools.acquire("acme").await.unwrap_err();
+    assert!(matches!(refused, AcquireError::Draining { .. }), "{refused}");
+    second.await.unwrap().unwrap();
+    let missing = pools.acquire("acme").await.unwrap_err();
+    assert!(matches!(missing, AcquireError::Connect { kind: FailureKind::NoSuchTenant, .. }), "{missing}");
+}
+
 /// A database dropped from outside: its warm connections are dead, the next acquire says that there is none.
 #[tokio::test(start_paused = true)]
 async fn a_database_dropped_from_outside_fails_as_no_such_tenant_once_its_connections_are_found_dead() {

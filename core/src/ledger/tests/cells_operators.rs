@@ -30,6 +30,11 @@ mod commands {
         stage.ask("a", 0)
     }
 
+    pub(super) fn drop_begins(stage: &mut Stage) -> String {
+        let known = stage.rig.step(|ledger, now| ledger.drop_begins("a", now));
+        if known { String::new() } else { "unknown".into() }
+    }
+
     pub(super) fn resume_undrained(stage: &mut Stage) -> String {
         let resumed = stage.rig.step(|ledger, now| ledger.resume("a", &Default::default(), now));
         assert!(!resumed, "it was not draining");
@@ -149,6 +154,29 @@ cells_of_all_states! {
     pool_leased => "1 for pools; a waits; then a gets 1",
     pool_closing => "1 closing; a waits; then a gets 1",
     pool_overdue => "1 closing, 1 overdue; a waits; then a gets 1",
+}
+
+cells_of_all_states! {
+    drop_begins:
+    opening => "1 opening; a is told Draining",
+    opening_for_nobody => "1 opening",
+    idle => "1 closing; closes 1",
+    pinned => "1 closing; closes 1",
+    in_use => "1 in use",
+    granted => "1 closing; closes 1; a is told Draining",
+    cleaned => "1 in use",
+    validated => "1 in use; a is told Draining",
+    closing => "1 closing",
+    victim_of_another => "1 closing; b waits; then b gets 2",
+    promised_to_another => "1 closing; b waits; then b gets 2",
+    closing_with_own_waiter => "1 closing; a is told Draining",
+    late => "1 closing",
+    late_for_another => "1 closing; b waits; then b gets 2",
+    overdue => "1 closing, 1 overdue",
+    pool_granted => "all free; a is told Draining",
+    pool_leased => "1 for pools",
+    pool_closing => "1 closing",
+    pool_overdue => "1 closing, 1 overdue",
 }
 
 cells_of_all_states! {

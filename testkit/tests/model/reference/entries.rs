@@ -107,6 +107,8 @@ pub(super) struct PoolLease {
 pub(crate) enum Mode {
     Active,
     Draining,
+    /// It drains for the drops of its database alone.
+    Dropping,
     Removed,
 }
 
@@ -117,6 +119,8 @@ pub(super) struct Tenant {
     pub(super) place: u32,
     pub(super) server: usize,
     pub(super) mode: Mode,
+    /// Drops of its database that are under way.
+    pub(super) drops: u32,
     /// When its next turn begins, in virtual time.
     pub(super) next_turn: u64,
     pub(super) memory: Option<Memory>,

@@ -13,6 +13,7 @@ impl Reference {
             place,
             server,
             mode: Mode::Active,
+            drops: 0,
             next_turn: 0,
             memory: None,
             lateness: 0,
@@ -36,7 +37,8 @@ impl Reference {
         self.all_of(tenant) == 0
             && self.promised_to(tenant) == 0
             && self.reserve(tenant) == 0
-            && self.tenant(tenant).mode != Mode::Draining
+            && !self.is_draining(tenant)
+            && self.tenant(tenant).drops == 0
             && self.waiters.iter().all(|waiter| waiter.tenant != tenant)
             && !self.tenant(tenant).memory.as_ref().is_some_and(Memory::keeps_known)
     }

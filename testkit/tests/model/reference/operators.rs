@@ -8,9 +8,14 @@ impl Reference {
     /// Rule 18.
     pub(super) fn drain(&mut self, tenant: usize) {
         let known = self.is_known(tenant);
-        if self.mode(tenant) == Some(Mode::Active) {
-            self.tenant_mut(tenant).mode = Mode::Draining;
-            self.clear_out(&[tenant], &Refusal::Draining);
+        match self.mode(tenant) {
+            Some(Mode::Active) => {
+                self.tenant_mut(tenant).mode = Mode::Draining;
+                self.clear_out(&[tenant], &Refusal::Draining);
+            }
+            // From now on it drains for the operator, whatever becomes of the drop.
+            Some(Mode::Dropping) => self.tenant_mut(tenant).mode = Mode::Draining,
+            _ => {}
         }
         self.call(Command::Drain { tenant }, Reply::Was(known));
     }
@@ -147,17 +152,42 @@ impl Reference {
     }
 
     pub(super) fn resume(&mut self, tenant: usize, server: usize) {
-        let draining = self.mode(tenant) == Some(Mode::Draining);
+        let draining = self.is_draining(tenant);
         if draining {
-            if self.server_of(tenant) != server {
-                // What the old server said is no news of the new one.
-                self.tenant_mut(tenant).memory = None;
-            }
-            let entry = self.tenant_mut(tenant);
-            (entry.mode, entry.server) = (Mode::Active, server);
-            self.settle();
+            self.use_again(tenant, server);
         }
         self.call(Command::Resume { tenant, server }, Reply::Was(draining));
+    }
+
+    fn use_again(&mut self, tenant: usize, server: usize) {
+        if self.server_of(tenant) != server {
+            // What the old server said is no news of the new one.
+            self.tenant_mut(tenant).memory = None;
+        }
+        let entry = self.tenant_mut(tenant);
+        (entry.mode, entry.server) = (Mode::Active, server);
+        self.settle();
+    }
+
+    /// Rule 18.
+    pub(super) fn drop_begins(&mut self, tenant: usize) {
+        let known = self.is_known(tenant);
+        if known {
+            self.tenant_mut(tenant).drops += 1;
+            if self.mode(tenant) == Some(Mode::Active) {
+                self.tenant_mut(tenant).mode = Mode::Dropping;
+                self.clear_out(&[tenant], &Refusal::Draining);
+            }
+        }
+        self.call(Command::DropBegins { tenant }, Reply::Was(known));
+    }
+
+    pub(super) fn drop_ends(&mut self, tenant: usize, server: usize) {
+        self.tenant_mut(tenant).drops -= 1;
+        if self.tenant(tenant).drops == 0 && self.mode(tenant) == Some(Mode::Dropping) {
+            self.use_again(tenant, server);
+        }
+        self.call(Command::DropEnds { tenant, server }, Reply::Nothing);
     }
 
     pub(super) fn evict(&mut self, tenant: usize) {

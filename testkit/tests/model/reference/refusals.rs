@@ -17,7 +17,7 @@ impl Reference {
     pub(super) fn refuse_by_mode(&self, tenant: usize) -> Option<Refusal> {
         match self.mode(tenant)? {
             Mode::Active => None,
-            Mode::Draining => Some(Refusal::Draining),
+            Mode::Draining | Mode::Dropping => Some(Refusal::Draining),
             Mode::Removed => Some(Refusal::Removed),
         }
     }
