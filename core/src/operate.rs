@@ -129,19 +129,21 @@ impl<F: PoolFactory> TenantPools<F> {
         self.shared.with_now(|ledger, now| ledger.resume(tenant.as_str(), &server, now))
     }
 
-    /// Opens connections ahead, until the tenant has `connections` that are idle or were opened by this call. They are
-    /// acquired one after the other and given back together, so that every limit holds and nobody is passed over; others
-    /// may be closed to make room, as by any acquire.
+    /// Opens connections ahead, until the tenant has `connections`, those in use among them. They are acquired one after the
+    /// other, each within `acquire_timeout`, and given back together, so that every limit holds and nobody is passed over;
+    /// others may be closed to make room, as by any acquire.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire). What was opened before stays open.
+    /// As [`acquire`](Self::acquire); more than the tenant may have is an [`AcquireError::Limit`], after that time. What was
+    /// opened before stays open.
     ///
     /// # Cancel safety
     /// As [`acquire`](Self::acquire). What was opened before stays open.
     pub async fn warm(&self, tenant: impl AsRef<str>, connections: u32) -> Result<(), AcquireError<F::Error>> {
         let tenant = TenantId::new(tenant)?;
         let mut leases = Vec::new();
-        for _ in 0..connections {
+        // What others hold counts: whoever waited for that while holding the rest could wait for another who does the same.
+        while self.tenant_stats(&tenant).map_or(0, |stats| stats.in_use) < u64::from(connections) {
             leases.push(self.acquire(&tenant).await?);
         }
         Ok(())

@@ -72,6 +72,22 @@ async fn a_warm_tenant_has_as_many_idle_connections_as_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_is_warm_with_what_is_in_use_and_two_who_warm_it_wait_for_no_other() {
+    let fake = FakeFactory::new();
+    let pools = manager(&fake, 4);
+    let lease = pools.acquire("acme").await.unwrap();
+    pools.warm("acme", 4).await.unwrap();
+    assert_eq!(pools.tenant_stats("acme").unwrap().idle, 3);
+    pools.evict("acme");
+    fake.on(Call::Connect).always(Behavior::after(SECOND / 10));
+    let (one, other) = tokio::join!(pools.warm("acme", 4), pools.warm("acme", 4));
+    assert!(one.is_ok() && other.is_ok(), "{one:?}, {other:?}");
+    assert_eq!(pools.tenant_stats("acme").unwrap().idle, 3);
+    assert_eq!(pools.stats().totals.refusals.iter().sum::<u64>(), 0);
+    drop(lease);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_server_keeps_nothing_open_and_its_callers_wait() {
     let fake = FakeFactory::new();
     fake.place("east", ServerId::from("two"));
