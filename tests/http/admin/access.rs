@@ -161,7 +161,8 @@ async fn a_browser_without_a_token_gets_the_page_and_nothing_else() {
 async fn the_page_and_all_else_are_there_with_a_slash_at_the_end_of_the_address_as_well() {
     let app = Router::new().nest_service("/admin", router(&pools(&FakeFactory::new(), |builder| builder)));
     let page = get(&app, "/admin", READER).await;
-    for uri in ["/admin", "/admin/", "/admin/api/stats", "/admin/metrics"] {
+    let metrics = cfg!(feature = "metrics").then_some("/admin/metrics");
+    for uri in ["/admin", "/admin/", "/admin/api/stats"].into_iter().chain(metrics) {
         let answer = get(&app, uri, READER).await;
         assert_eq!(answer.status, 200, "{uri}");
         assert_protected(&answer, uri);
