@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use deadpool_postgres::{Manager, Pool as DeadPool};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tenantry::TenantPools;
@@ -26,12 +27,8 @@ fn options(server: &PrivatePostgres) -> PgConnectOptions {
     options.username(server.superuser()).password(server.password()).database("postgres").disable_statement_logging()
 }
 
-fn factory(server: &PrivatePostgres) -> PostgresFactory {
-    PostgresFactory::new(options(server))
-}
-
-fn tenantry(factory: PostgresFactory, budget: u32) -> Result<TenantPools<PostgresFactory>> {
-    Ok(TenantPools::builder(factory).max_connections(budget).build()?)
+fn tenantry(server: &PrivatePostgres, budget: u32) -> tenantry::Builder<PostgresFactory> {
+    TenantPools::builder(PostgresFactory::new(options(server))).max_connections(budget)
 }
 
 /// The tenth percentile of one round: what an operation takes while nobody else has the processor.
@@ -48,13 +45,32 @@ fn p10(runtime: &Runtime, mut once: impl AsyncFnMut()) -> f64 {
     })
 }
 
+/// Keeps this thread, and what it starts, on one processor.
+struct OneProcessor(CpuSet);
+
+impl OneProcessor {
+    fn begin() -> Result<Self> {
+        let (all, mut one) = (sched_getaffinity(None)?, CpuSet::new());
+        one.set((0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).context("no processor")?);
+        sched_setaffinity(None, &one)?;
+        Ok(Self(all))
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
+
 /// Acquire, `SELECT 1` and release, in microseconds.
 pub fn warm() -> Result<String> {
+    let _here = OneProcessor::begin()?;
     let server = PrivatePostgres::builder().max_connections(50).start()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let mut raw = runtime.block_on(options(&server).connect())?;
-    let pools = tenantry(factory(&server), 10)?;
+    let pools = tenantry(&server, 10).build()?;
     runtime.block_on(pools.create("acme"))?;
     let tested = PgPoolOptions::new().connect_lazy_with(options(&server));
     let untested = PgPoolOptions::new().test_before_acquire(false).connect_lazy_with(options(&server));
@@ -130,7 +146,7 @@ impl Ground {
         let server = PrivatePostgres::builder().max_connections(400).start()?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let pools = tenantry(factory(&server), 4)?;
+            let pools = tenantry(&server, 4).build()?;
             for database in 0..DATABASES {
                 pools.create(name(database)).await?;
             }
@@ -140,9 +156,12 @@ impl Ground {
         Ok(Self { runtime, server })
     }
 
-    fn tenantry(&self, factory: PostgresFactory) -> Result<Contender> {
+    /// With so many connects at once, or as it is by default.
+    fn tenantry(&self, max_connecting: Option<u32>) -> Result<Contender> {
         let _entered = self.runtime.enter();
-        Ok(Contender::Tenantry(tenantry(factory, BUDGET)?))
+        let builder = tenantry(&self.server, BUDGET);
+        let builder = max_connecting.into_iter().fold(builder, |builder, most| builder.max_connecting(most));
+        Ok(Contender::Tenantry(builder.build()?))
     }
 
     fn lru(&self, each: u32) -> Contender {
@@ -179,7 +198,7 @@ pub fn service(seconds: u64) -> Result<String> {
     let ground = Ground::new()?;
     let bouncer = bouncer::Bouncer::start(&ground.server, BUDGET)?;
     let contenders = [
-        ground.tenantry(factory(&ground.server))?,
+        ground.tenantry(None)?,
         ground.lru(1),
         ground.lru(3),
         Contender::Transactions(bouncer.transactions.clone()),
@@ -231,8 +250,7 @@ pub fn service(seconds: u64) -> Result<String> {
 /// The same against the number of clients.
 pub fn clients(seconds: u64) -> Result<String> {
     let ground = Ground::new()?;
-    let impatient = factory(&ground.server).linger(Duration::ZERO);
-    let contenders = [ground.tenantry(factory(&ground.server))?, ground.lru(1), ground.tenantry(impatient)?];
+    let contenders = [ground.tenantry(None)?, ground.lru(1), ground.tenantry(Some(BUDGET))?];
     let zipf = Zipf::new(DATABASES);
     let mut table = Table::new(&[
         "clients",
@@ -241,11 +259,11 @@ pub fn clients(seconds: u64) -> Result<String> {
         "LRU map of PgPools of 1, requests/s",
         "connects per 1,000",
         "tenantry is",
-        "tenantry with linger(0)",
+        "with max_connecting(30)",
         "it is",
     ]);
     for clients in [16, 32, 64, 128, 256, 512] {
-        let outcomes = compare(&ground, &contenders, Some(&zipf), clients, seconds.div_ceil(2));
+        let outcomes = compare(&ground, &contenders, Some(&zipf), clients, seconds);
         let per_second = |index: usize| median(outcomes[index].iter().map(Outcome::per_second).collect());
         let ahead = |ours: usize| {
             let rounds = outcomes[ours].iter().zip(&outcomes[1]);
