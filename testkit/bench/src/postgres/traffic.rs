@@ -20,7 +20,7 @@ pub enum Contender {
     /// PgBouncer in transaction mode: each client keeps a connection to it for each database.
     Transactions(Arc<Kept>),
     /// PgBouncer in session mode: a client that kept its connection would keep the server's.
-    Sessions(Port),
+    Sessions(Arc<Port>),
 }
 
 impl Contender {
