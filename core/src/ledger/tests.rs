@@ -14,6 +14,7 @@ mod rules_closes;
 mod rules_drops;
 mod rules_failures;
 mod rules_full;
+mod rules_known;
 mod rules_limits;
 mod rules_moves;
 mod rules_pace;
